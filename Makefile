@@ -1,0 +1,33 @@
+# Two commands for a fresh machine: `make serve` and `make test`. Each sets up what it needs in .venv.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: serve test check clean
+
+serve: $(VENV)/installed
+	$(BIN)/gateway-trio serve --config examples/gateway.toml
+
+test: $(VENV)/installed-dev
+	$(BIN)/python -m pytest
+
+# 114 and 128 know no task_status that is passed on; 124 would have a protocol's no-op be synchronous.
+check: $(VENV)/installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/flake8-async --enable ASYNC1,ASYNC2 --disable ASYNC114,ASYNC124,ASYNC128 $$(find src bench examples -name '*.py')
+	$(BIN)/mypy
+
+# constraints.txt pins what was tested; without it the ranges of pyproject.toml hold.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
+$(VENV)/installed-dev: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV)
