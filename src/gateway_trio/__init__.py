@@ -1,0 +1,53 @@
+"""An agent gateway that goes down well: chat and quick commands over one WebSocket, on Trio.
+
+The public names are imported when they are first used, so that the program can block its signals before
+anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gateway_trio.agents import Agent, AgentError, BackendRejected, BackendUnavailable, Emit, TextDelta, Turn
+    from gateway_trio.config import Config, ConfigError, load_config, parse_config
+    from gateway_trio.gateway import Gateway
+    from gateway_trio.report import DrainReport
+    from gateway_trio.server import UnsafeBind, serve
+    from gateway_trio.store import MemoryStore, Store, StoreUnavailable
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Agent": "agents",
+    "AgentError": "agents",
+    "BackendRejected": "agents",
+    "BackendUnavailable": "agents",
+    "Emit": "agents",
+    "TextDelta": "agents",
+    "Turn": "agents",
+    "Config": "config",
+    "ConfigError": "config",
+    "load_config": "config",
+    "parse_config": "config",
+    "Gateway": "gateway",
+    "DrainReport": "report",
+    "UnsafeBind": "server",
+    "serve": "server",
+    "MemoryStore": "store",
+    "Store": "store",
+    "StoreUnavailable": "store",
+}
+
+__all__ = [
+    "Agent", "AgentError", "BackendRejected", "BackendUnavailable", "Config", "ConfigError", "DrainReport", "Emit",
+    "Gateway", "MemoryStore", "Store", "StoreUnavailable", "TextDelta", "Turn", "UnsafeBind", "load_config",
+    "parse_config", "serve",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'gateway_trio' has no attribute {name!r}")
+    return getattr(import_module(f"gateway_trio.{_WHERE[name]}"), name)

@@ -1,0 +1,334 @@
+"""The numbered log of one session, and the cursor with which one connection reads it.
+
+Only text grows. An agent's answer, a thought and an exec's output are *messages*: one numbered entry each,
+appended at its end while it is open. Every other entry is complete when it is written. Any other entry of a
+turn or an exec closes that owner's open message first, so an owner's events never stand before its text.
+
+A cursor is pulled, never pushed. What it gives next is decided by three rules, in this order:
+
+1. the rest of a message that was closed, oldest first;
+2. the next number;
+3. new text of messages that are still open, in turn.
+
+Rule 1 before 2 keeps an owner's end behind its text; 2 before 3 keeps a growing answer from starving what
+comes after it. So a live client, a late one, a slow one, and one that loads or resumes are all the same code
+with another start.
+
+For `/chat` a cursor is *whole*: an open message is stepped over and given once it is closed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from attrs import define, field, frozen
+
+from gateway_trio.core.text import Text
+
+__all__ = [
+    "MESSAGE_CHARS",
+    "Change",
+    "Cursor",
+    "Entry",
+    "Kind",
+    "Log",
+    "Lost",
+    "Mark",
+    "Message",
+    "Piece",
+    "Prompt",
+    "Update",
+]
+
+#: A message is closed at this many characters and its owner goes on in a new one.
+MESSAGE_CHARS = 256 * 1024
+
+#: What an entry is taken to cost beside its text, for `keep_bytes`.
+_ENTRY_BYTES = 300
+
+
+class Kind(enum.Enum):
+    """What a message is. The agent sees `ANSWER` in its history, and nothing else of these."""
+
+    ANSWER = "answer"
+    THOUGHT = "thought"
+    OUTPUT = "output"
+
+
+@frozen
+class Prompt:
+    """What a user sent. `sender` is the connection, to which it is not echoed live; `lane` is turn or exec.
+
+    `replaces` is the turn that a `/retry` runs again.
+    """
+
+    text: str
+    lane: str
+    blocks: tuple[Any, ...] = ()
+    sender: object = None
+    replaces: str | None = None
+
+
+@frozen
+class Message:
+    """A text that grows; the text itself is the entry's."""
+
+    kind: Kind
+
+
+@frozen
+class Change:
+    """A change of state of a turn or an exec. `ends` says that nothing of this owner comes after it."""
+
+    work: str  #: "turn" or "exec"
+    id: str
+    state: str
+    seq: int  #: the number of the prompt's entry
+    ends: bool
+    key: str | None = None
+    reason: str | None = None
+    position: int | None = None  #: in the queue, 0 = next; only for `queued`
+    facts: Any = None  #: what an exec's end reports
+    stop_reason: str | None = None  #: what a completed turn answers
+
+
+@frozen
+class Update:
+    """A tool call, an update of one, a plan: complete, in the form in which ACP has it."""
+
+    data: Any
+
+
+Body = Prompt | Message | Change | Update
+
+
+@define(eq=False)
+class Entry:
+    """One number in the log. `owner` is the turn or the exec it belongs to; `admin` hides it from users."""
+
+    number: int
+    owner: str
+    body: Body
+    admin: bool = False
+    open: bool = False
+    text: Text = field(factory=Text)
+
+    @property
+    def bytes(self) -> int:
+        size = self.text.bytes
+        if isinstance(self.body, Prompt):
+            size += len(self.body.text)
+        return size + _ENTRY_BYTES
+
+
+@frozen
+class Mark:
+    """How far a log went at one moment: its last number and what its open messages held then."""
+
+    last: int
+    lengths: dict[int, int]
+
+
+class Log:
+    """The events of one session, numbered from 1 without a gap.
+
+    At most `keep_bytes` of closed entries are kept; the oldest go first. An open message stays.
+    """
+
+    def __init__(self, keep_bytes: int) -> None:
+        self.last = 0
+        self.trimmed = 0  #: the highest number that is not kept any more
+        self._keep_bytes = keep_bytes
+        self._bytes = 0
+        self._entries: dict[int, Entry] = {}
+        self._open: dict[str, Entry] = {}
+        self._ended: dict[str, int] = {}
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def get(self, number: int) -> Entry | None:
+        return self._entries.get(number)
+
+    def next_kept(self, number: int) -> int:
+        """Return the lowest number, not below `number`, that is kept, or `last + 1`."""
+        while number <= self.last and number not in self._entries:
+            number += 1
+        return number
+
+    def append(self, owner: str, body: Body, *, admin: bool = False) -> Entry:
+        """Number an entry and close its owner's open message. A `Message` is open until something closes it."""
+        self.close(owner)
+        self.last += 1
+        entry = Entry(self.last, owner, body, admin=admin)
+        self._entries[entry.number] = entry
+        if isinstance(body, Message):
+            entry.open = True
+            self._open[owner] = entry
+        elif isinstance(body, Change) and body.ends:
+            self._ended[owner] = entry.number
+        self._grow(entry.bytes)
+        return entry
+
+    def room(self, owner: str, kind: Kind) -> int:
+        """Return how many characters the owner's open message of this kind still takes; 0 if there is none."""
+        entry = self._open.get(owner)
+        if entry is None or entry.body != Message(kind):
+            return 0
+        return MESSAGE_CHARS - len(entry.text)
+
+    def say(self, owner: str, text: str) -> None:
+        """Append to the owner's open message; at most `room` characters."""
+        entry = self._open[owner]
+        before = entry.text.bytes
+        entry.text.append(text)
+        self._grow(entry.text.bytes - before)
+
+    def close(self, owner: str) -> None:
+        """Close the owner's open message, if it has one."""
+        entry = self._open.pop(owner, None)
+        if entry is not None:
+            entry.open = False
+
+    def mark(self) -> Mark:
+        return Mark(self.last, {e.number: len(e.text) for e in self._open.values()})
+
+    def open_messages(self) -> Iterator[Entry]:
+        return iter(sorted(self._open.values(), key=lambda entry: entry.number))
+
+    def unended(self, after: int) -> list[Entry]:
+        """Return the messages numbered `after` or lower whose owner had not ended by `after`."""
+        return [
+            entry
+            for entry in self._entries.values()
+            if entry.number <= after
+            and isinstance(entry.body, Message)
+            and self._ended.get(entry.owner, after + 1) > after
+        ]
+
+    def _grow(self, size: int) -> None:
+        self._bytes += size
+        if self._bytes <= self._keep_bytes:
+            return
+        for entry in list(self._oldest_closed()):
+            del self._entries[entry.number]
+            self._bytes -= entry.bytes
+            self.trimmed = max(self.trimmed, entry.number)
+            if isinstance(entry.body, Change) and entry.body.ends:
+                del self._ended[entry.owner]
+            if self._bytes <= self._keep_bytes:
+                return
+
+    def _oldest_closed(self) -> Iterator[Entry]:
+        """Everything but open messages and the newest entry, which whoever just wrote it still looks at."""
+        return (entry for entry in self._entries.values() if not entry.open and entry.number != self.last)
+
+
+@frozen
+class Piece:
+    """What a cursor gives: an entry, and for a message the text from `at` on."""
+
+    entry: Entry
+    at: int = 0
+    text: str = ""
+
+
+@frozen
+class Lost:
+    """Numbers that were not kept long enough for this cursor; `upto` included."""
+
+    start: int
+    upto: int
+
+
+class Cursor:
+    """How far one connection has been sent one session.
+
+    `sees` decides which entries this connection may have; the others are stepped over. `whole` gives messages
+    only once they are closed.
+    """
+
+    def __init__(self, log: Log, sees: Callable[[Entry], bool], *, whole: bool = False, start: int = 1) -> None:
+        self.next = start
+        self._log = log
+        self._sees = sees
+        self._whole = whole
+        self._offsets: dict[int, int] = {}
+
+    @classmethod
+    def live(cls, log: Log, sees: Callable[[Entry], bool], *, whole: bool = False) -> Cursor:
+        """From now on, with messages that are still growing from their start."""
+        cursor = cls(log, sees, whole=whole, start=log.last + 1)
+        cursor._offsets = {entry.number: 0 for entry in log.open_messages() if sees(entry)}
+        return cursor
+
+    @classmethod
+    def resumed(cls, log: Log, sees: Callable[[Entry], bool], after: int) -> Cursor:
+        """For a client that has everything up to `after`, but of messages then unfinished perhaps a part."""
+        cursor = cls(log, sees, start=after + 1)
+        cursor._offsets = {entry.number: 0 for entry in log.unended(after) if sees(entry)}
+        return cursor
+
+    def passed(self, mark: Mark) -> bool:
+        """Whether everything has been given that stood in the log at `mark`."""
+        if self.next <= mark.last:
+            return False
+        for number, at in self._offsets.items():
+            entry = self._log.get(number)
+            if number <= mark.last and entry is not None and at < mark.lengths.get(number, len(entry.text)):
+                return False
+        return True
+
+    def pull(self, room: int) -> Piece | Lost | None:
+        """Return the next piece, of at most `room` characters, or None if there is nothing now."""
+        return self._rest_of_closed(room) or self._next_number(room) or self._new_text(room)
+
+    def _rest_of_closed(self, room: int) -> Piece | Lost | None:
+        for number in sorted(self._offsets):
+            entry = self._log.get(number)
+            if entry is None:
+                del self._offsets[number]
+                return Lost(number, number)
+            if entry.open:
+                continue
+            if self._offsets[number] >= len(entry.text):
+                del self._offsets[number]
+                continue
+            return self._piece(entry, room)
+        return None
+
+    def _next_number(self, room: int) -> Piece | Lost | None:
+        log = self._log
+        while self.next <= log.last:
+            entry = log.get(self.next)
+            if entry is None:
+                start, self.next = self.next, log.next_kept(self.next)
+                return Lost(start, self.next - 1)
+            self.next += 1
+            if not self._sees(entry):
+                continue
+            if not isinstance(entry.body, Message):
+                return Piece(entry)
+            self._offsets[entry.number] = 0
+            if len(entry.text) and not (self._whole and entry.open):
+                return self._piece(entry, room)
+        return None
+
+    def _new_text(self, room: int) -> Piece | None:
+        if self._whole:
+            return None
+        for number, at in self._offsets.items():
+            entry = self._log.get(number)
+            if entry is not None and at < len(entry.text):
+                return self._piece(entry, room)
+        return None
+
+    def _piece(self, entry: Entry, room: int) -> Piece:
+        """Give text and move the message behind the others, so that growing ones take turns."""
+        at = self._offsets.pop(entry.number)
+        text = entry.text.read(at, room)
+        if entry.open or at + len(text) < len(entry.text):
+            self._offsets[entry.number] = at + len(text)
+        return Piece(entry, at, text)

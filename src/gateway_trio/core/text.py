@@ -1,0 +1,50 @@
+"""A text that grows at its end and is read from any place, both without copying what is there already."""
+
+from __future__ import annotations
+
+__all__ = ["Text", "short"]
+
+_BLOCK = 4096
+
+
+class Text:
+    """Characters (code points) in blocks of equal length, but the last.
+
+    Appending costs what is appended and at most one block; reading costs what is read. A plain `str` would be
+    copied whole with every word of an answer.
+    """
+
+    __slots__ = ("_blocks", "_length", "bytes")
+
+    def __init__(self, text: str = "") -> None:
+        self._blocks: list[str] = [""]
+        self._length = 0
+        self.bytes = 0  #: the length in UTF-8
+        self.append(text)
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __str__(self) -> str:
+        return "".join(self._blocks)
+
+    def append(self, text: str) -> None:
+        self._length += len(text)
+        self.bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        tail = self._blocks.pop() + text
+        self._blocks.extend(tail[i : i + _BLOCK] for i in range(0, max(len(tail), 1), _BLOCK))
+
+    def read(self, at: int, room: int) -> str:
+        """Return at most `room` characters from `at` on."""
+        end = min(at + room, self._length)
+        if at >= end:
+            return ""
+        first, last = at // _BLOCK, (end - 1) // _BLOCK
+        found = "".join(self._blocks[first : last + 1])
+        return found[at - first * _BLOCK : end - first * _BLOCK]
+
+
+def short(text: str, most: int) -> str:
+    """Return a text as one line of at most `most` characters, for a notice that names it."""
+    line = " ".join(text[: 4 * most].split())
+    return line if len(line) <= most and len(text) <= 4 * most else f"{line[: most - 1]}…"
