@@ -1,0 +1,19 @@
+"""The program's first lines: signals wait before anything heavy is imported, so that none is lost."""
+
+import signal
+import sys
+
+__all__ = ["main"]
+
+
+def main() -> None:
+    """Run the command line and exit with its code."""
+    # Until `process.py` receives them. A signal that comes before this line kills, with 128 + its number.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+    from gateway_trio.cli import app  # noqa: PLC0415 - see above
+
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()

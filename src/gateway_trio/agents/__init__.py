@@ -1,0 +1,158 @@
+"""What an agent is: one async function that turns a prompt into emissions.
+
+    class Agent(Protocol):
+        async def run(self, turn: Turn, emit: Emit) -> None: ...
+
+An agent leaves `run` in one of these ways:
+
+* it returns: the turn is `completed`;
+* `BackendUnavailable`: the model could not be reached; the user may try again;
+* `BackendRejected`: the model refused this request or this key; shown as it is, counts for nothing;
+* `AgentError`: a sentence for the user;
+* anything else: logged with its traceback and shown as an internal error.
+
+It is cancelled through its scope and should let `trio.Cancelled` pass. One that does not costs its own turn
+only: after `cleanup_seconds` the turn is recorded without it, and its next `emit` raises `TurnOver`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+import trio
+from attrs import field, frozen
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "BackendRejected",
+    "BackendUnavailable",
+    "Emission",
+    "Emit",
+    "HistoryItem",
+    "Plan",
+    "TextDelta",
+    "ThoughtDelta",
+    "ToolCall",
+    "ToolUpdate",
+    "Turn",
+    "TurnOver",
+    "Usage",
+]
+
+
+class AgentError(Exception):
+    """The agent could not do it; the message is for the user."""
+
+
+class BackendRejected(AgentError):
+    """The model's provider refused: a bad key, a bad request."""
+
+
+class BackendUnavailable(AgentError):
+    """The model could not be reached, or broke off. `retry_after_seconds`: what it asked for, None if nothing."""
+
+    def __init__(
+        self, message: str = "the model cannot be reached", *, retry_after_seconds: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.retry_after_seconds = retry_after_seconds
+
+
+class TurnOver(Exception):
+    """Raised by `emit` once the turn has its outcome: whoever still runs was given up."""
+
+
+@frozen
+class TextDelta:
+    """More of the answer."""
+
+    text: str
+
+
+@frozen
+class ThoughtDelta:
+    """More of what the agent thinks aloud; not part of the answer and in no history."""
+
+    text: str
+
+
+@frozen
+class ToolCall:
+    """A tool call begins. `kind` and `status` are ACP's words; `extra` are further ACP fields as they are."""
+
+    id: str
+    title: str
+    kind: str = "other"
+    status: str = "pending"
+    extra: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class ToolUpdate:
+    """A tool call goes on; None means unchanged."""
+
+    id: str
+    status: str | None = None
+    title: str | None = None
+    extra: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen
+class Plan:
+    """The agent's plan, whole; `entries` are ACP plan entries (content, priority, status)."""
+
+    entries: tuple[Mapping[str, str], ...]
+
+
+@frozen
+class Usage:
+    """Tokens in the context now, and how many fit. Told to whoever is connected, not stored."""
+
+    used: int
+    size: int
+
+
+Emission = TextDelta | ThoughtDelta | ToolCall | ToolUpdate | Plan | Usage
+Emit = Callable[[Emission], Awaitable[None]]
+
+
+@frozen
+class HistoryItem:
+    """An earlier prompt (`role` is `user`) or answer (`assistant`); `interrupted` marks one that was cut."""
+
+    role: str
+    text: str
+    interrupted: bool = False
+
+
+_T = TypeVar("_T")
+
+
+@frozen(eq=False)
+class Turn:
+    """What an agent gets of the prompt that it answers."""
+
+    session_id: str
+    id: str
+    text: str
+    blocks: tuple[Mapping[str, Any], ...]
+    history: tuple[HistoryItem, ...]
+    principal: str
+    draining: trio.Event  #: set when a restart or a shutdown has begun: cut yourself short if you can
+    _limiter: trio.CapacityLimiter
+
+    async def run_sync(self, function: Callable[..., _T], *args: Any) -> _T:
+        """Run a blocking function in a thread that does not count against Trio's default limiter.
+
+        Starting processes needs that one. Cancelling waits for the function, as a thread cannot be stopped.
+        """
+        return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
+
+
+class Agent(Protocol):
+    """Answers prompts. One object serves all sessions; `run` may run many times at once."""
+
+    async def run(self, turn: Turn, emit: Emit) -> None:
+        """Answer the prompt of `turn` through `emit`, which may wait for the store, never for a client."""

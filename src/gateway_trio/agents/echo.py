@@ -1,0 +1,27 @@
+"""The agent that says the prompt again: the default, and the example to copy."""
+
+from __future__ import annotations
+
+import re
+
+import trio
+
+from gateway_trio.agents import Emit, TextDelta, Turn
+
+__all__ = ["EchoAgent"]
+
+
+class EchoAgent:
+    """Stream the prompt back, word by word, so that a long turn is easy to make.
+
+    `words_per_second` sets the pace. Cancelling stops it between two words.
+    """
+
+    def __init__(self, words_per_second: float = 50.0) -> None:
+        self._pause = 1 / words_per_second
+
+    async def run(self, turn: Turn, emit: Emit) -> None:
+        start = trio.current_time()
+        for count, word in enumerate(re.findall(r"\s*\S+\s*?", turn.text) or [turn.text]):
+            await trio.sleep_until(start + count * self._pause)
+            await emit(TextDelta(word))

@@ -1,0 +1,71 @@
+"""Who is connected, and which requests may connect at all.
+
+A web page that somebody opens must reach a gateway on their machine neither directly nor through DNS
+rebinding. So `Host` is checked first: it is a loopback name, the address that the client reached, or listed in
+`hosts`. Then `Origin`, which browsers always send: the same host, or an exact entry of `allowed_origins`.
+
+Without tokens everyone on loopback is `admin`; binding anything else is refused.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from attrs import frozen
+
+from gateway_trio.config import ServerConfig, is_loopback
+from gateway_trio.core.commands import Role
+
+__all__ = ["LOCAL", "Principal", "check_origin", "split_host"]
+
+
+@frozen
+class Principal:
+    """Who is connected. Sessions belong to the `name`."""
+
+    name: str
+    role: Role
+
+
+#: Everyone, where no tokens are configured.
+LOCAL = Principal("local", Role.ADMIN)
+
+
+def split_host(value: str) -> tuple[str, int | None] | None:
+    """Return host and port of a `Host` header (RFC 9110 section 7.2), or None if it is none."""
+    try:
+        parts = urlsplit("//" + value)
+        port = parts.port
+    except ValueError:
+        return None
+    if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
+        return None
+    return parts.hostname.rstrip(".").lower(), port
+
+
+def check_origin(server: ServerConfig, *, reached: str, host: str, origin: str | None) -> str | None:
+    """Return why this request may not come in, or None if it may.
+
+    `reached` is the local address of the socket, `host` the `Host` header, `origin` the `Origin` header or None.
+    """
+    split = split_host(host)
+    if split is None:
+        return "the Host header is no host"
+    name = split[0]
+    listed = {entry.lower() for entry in server.hosts}
+    if not (is_loopback(name) or _same_address(name, reached) or name in listed or host.lower() in listed):
+        return f"this gateway does not answer for the host {name!r}; list it in server.hosts"
+    if origin is None or origin in server.allowed_origins:
+        return None
+    origin_host = urlsplit(origin).netloc if "://" in origin else ""
+    if origin_host.lower() == host.lower():
+        return None
+    return f"the origin {origin!r} is not in server.allowed_origins"
+
+
+def _same_address(name: str, reached: str) -> bool:
+    try:
+        return ipaddress.ip_address(name) == ipaddress.ip_address(reached)
+    except ValueError:
+        return False

@@ -1,0 +1,47 @@
+"""The command line: `gateway-trio serve` and `gateway-trio check`."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import App, Parameter
+
+import gateway_trio
+from gateway_trio.config import ConfigError, load_config
+from gateway_trio.core.kinds import ExecCommand
+from gateway_trio.process import EX_CONFIG, run
+
+__all__ = ["app"]
+
+app = App(
+    name="gateway-trio",
+    help="An agent gateway that goes down well.",
+    version=gateway_trio.__version__,
+    backend="trio",
+)
+
+
+@app.command
+def serve(
+    *,
+    config: Annotated[Path | None, Parameter(help="The config, TOML. Without it every default holds.")] = None,
+    report: Annotated[Path | None, Parameter(help="Where to write the report of the drain, JSON.")] = None,
+) -> int:
+    """Run the gateway until SIGTERM or SIGINT (exit 0) or a restart (exit 75)."""
+    return run(config, report)
+
+
+@app.command
+def check(file: Path) -> int:
+    """Say whether a config can be used; every fault at once, with its path."""
+    try:
+        config = load_config(file, os.environ)
+    except ConfigError as fault:
+        print(fault, file=sys.stderr)
+        return EX_CONFIG
+    execs = sum(isinstance(command, ExecCommand) for command in config.quick_commands.values())
+    print(f"{file}: good, {execs} exec and {len(config.quick_commands) - execs} alias commands")
+    return 0

@@ -1,0 +1,209 @@
+"""The config: TOML to a frozen `Config`.
+
+`parse_config` and `load_config` raise `ConfigError` with every fault at once: wrong types, unknown keys,
+numbers out of range, sums that do not fit, quick commands that clash. A library's user may build the same
+classes directly; the checks hold there too, as the ValueError of the first fault.
+The tables themselves are in `tables`, the structuring in `strict`.
+"""
+
+import ipaddress
+import os
+import stat
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+import tomli
+from attrs import AttrsInstance
+
+from gateway_trio.core.catalog import find_faults
+from gateway_trio.core.kinds import AliasCommand, ExecCommand, QuickCommand
+from gateway_trio.strict import Fault, choose, dotted, structure, unknown_key
+from gateway_trio.tables import (
+    AGENTS,
+    PUBLIC_NAMES,
+    AgentConfig,
+    Config,
+    ConfigError,
+    DrainConfig,
+    EchoAgentConfig,
+    ExecConfig,
+    ServerConfig,
+    SessionConfig,
+    sum_faults,
+)
+
+__all__ = [
+    "PUBLIC_NAMES",
+    "AgentConfig",
+    "AliasCommand",
+    "Config",
+    "ConfigError",
+    "DrainConfig",
+    "EchoAgentConfig",
+    "ExecCommand",
+    "ExecConfig",
+    "Fault",
+    "QuickCommand",
+    "ServerConfig",
+    "SessionConfig",
+    "is_loopback",
+    "load_config",
+    "parse_config",
+    "secrets",
+]
+
+_SHORTEST_SECRET = 8  # characters; a shorter one would be found in any text
+
+T = TypeVar("T", bound=AttrsInstance)
+
+# --- from the file ------------------------------------------------------------------------------------
+
+_TABLES: Mapping[str, type[AttrsInstance]] = MappingProxyType(
+    {"server": ServerConfig, "session": SessionConfig, "exec": ExecConfig, "drain": DrainConfig}
+)
+_QUICK: Mapping[str, type[QuickCommand]] = MappingProxyType({"exec": ExecCommand, "alias": AliasCommand})
+
+
+def load_config(path: str | Path, environ: Mapping[str, str]) -> Config:
+    """Return the config in a file, which nobody but its owner may be able to write.
+
+    Args:
+        path: of the file, UTF-8.
+        environ: the environment in which the names that it mentions are looked up.
+
+    Raises `ConfigError` with all faults, also where the file cannot be read.
+
+    """
+    try:
+        with Path(path).open("rb") as file:
+            status = os.fstat(file.fileno())
+            text = file.read().decode()
+    except OSError as error:
+        raise ConfigError((Fault(str(path), error.strerror or str(error)),)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((Fault(str(path), f"is not UTF-8, at byte {error.start}"),)) from error
+    faults: tuple[Fault, ...] = ()
+    mode = stat.S_IMODE(status.st_mode)
+    private_group = status.st_gid == status.st_uid  # as a umask of 002 expects
+    if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not private_group):
+        faults = (Fault(str(path), f"others may write it (mode {mode:04o}): chmod go-w"),)
+    try:
+        config = parse_config(text, source=str(path), environ=environ)
+    except ConfigError as error:
+        raise ConfigError(faults + error.faults) from None
+    if faults:
+        raise ConfigError(faults)
+    return config
+
+
+def parse_config(
+    text: str,
+    *,
+    source: str = "<config>",
+    environ: Mapping[str, str],  # noqa: ARG001 - for the names that [auth] and api_key_env will hold
+) -> Config:
+    """Return the config that a text holds.
+
+    Args:
+        text: TOML.
+        source: what to call the text where it is no TOML.
+        environ: the environment in which the names that it mentions are looked up.
+
+    Raises `ConfigError` with all faults.
+
+    """
+    try:
+        tree = tomli.loads(text)
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # ValueError: also a number of more digits than Python takes
+        raise ConfigError((Fault(source, str(error)),)) from error
+    known = (*_TABLES, "agent", "quick_commands")
+    faults = [unknown_key("", key, known) for key in tree if key not in known]
+    made: dict[str, Any] = {}
+    for name, cls in _TABLES.items():
+        made[name], wrong = structure(cls, tree.get(name, {}), name)
+        faults += wrong
+    made["agent"], wrong = _tagged(AGENTS, tree.get("agent", {}), "agent", default=next(iter(AGENTS)))
+    faults += wrong
+    if made["drain"] and made["exec"]:
+        faults += sum_faults(made["drain"], made["exec"])
+    made["quick_commands"], wrong = _quick_commands(tree.get("quick_commands", {}))
+    faults += wrong
+    if faults:
+        raise ConfigError(tuple(faults))
+    return Config(**made)
+
+
+def _tagged(
+    classes: Mapping[str, type[T]],
+    tree: object,
+    path: str,
+    *,
+    default: str | None = None,
+    name: str | None = None,
+) -> tuple[T | None, tuple[Fault, ...]]:
+    """Return an instance of the class that the table's `type` names, or None and all that is wrong.
+
+    Where a `name` is given it comes from the path and not from the table, and the class has no field for
+    `type`: the name takes that key's place, so that a key `name` is unknown like any other.
+    """
+    if not isinstance(tree, dict):
+        return structure(classes[default or next(iter(classes))], tree, path)
+    if "type" not in tree and default is None:
+        return None, (Fault(f"{path}.type", f"is required: {' or '.join(classes)}"),)
+    try:
+        cls = classes[choose(tree.get("type", default), classes)]
+    except ValueError as error:
+        return None, (Fault(f"{path}.type", str(error)),)
+    if name is None:
+        return structure(cls, tree, path)
+    return structure(cls, tree | {"type": name}, path, keys={"name": "type"})
+
+
+def _quick_commands(tree: object) -> tuple[dict[str, QuickCommand], tuple[Fault, ...]]:
+    if not isinstance(tree, dict):
+        return {}, (Fault("quick_commands", "must be tables, as in [quick_commands.NAME]"),)
+    made: dict[str, QuickCommand] = {}
+    faults: list[Fault] = []
+    for name, table in tree.items():
+        command, wrong = _tagged(_QUICK, table, dotted("quick_commands", name), name=name)
+        faults += wrong
+        if command is not None:
+            made[name] = command
+    for fault in find_faults(made.values(), unread=[name for name in tree if name not in made]):
+        path = dotted("quick_commands", fault.name)
+        faults.append(Fault(f"{path}.{fault.key}" if fault.key else path, fault.message))
+    return made, tuple(faults)
+
+
+# --- what others ask --------------------------------------------------------------------------------
+
+
+def secrets(config: Config, environ: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the values that no exec may show, the longest first, and the names of those too short to find.
+
+    Args:
+        config: which mentions the names.
+        environ: which has the values. A name that it does not have, or has empty, is no secret.
+
+    """
+    present = {name: environ[name] for name in config.secret_names if environ.get(name)}
+    values = {value for value in present.values() if len(value) >= _SHORTEST_SECRET}
+    short = tuple(name for name, value in present.items() if value not in values)
+    return tuple(sorted(values, key=lambda value: (-len(value), value))), short
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address, or the name `localhost`, is this machine's own. `0.0.0.0`, `::` and `` are not."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback

@@ -1,0 +1,245 @@
+"""One socket: a reader that never stops, a writer that pulls and owns the close.
+
+The reader hands each frame to the dialect, which answers at once or refuses; nothing in it waits. So a ping is
+always answered and a peer's close always noticed, whatever the writer is stuck in.
+
+The writer sends what the outbox has, then what the dialect pulls from its sessions, and when the connection is
+to end, says so. Nobody else sends on this socket, but for pongs and pings, which are whole frames in a lock.
+A frame that is not taken within `send_seconds` ends the connection as 4101: the guard keeps what was not sent,
+so a client that reads again within `close_seconds` sees that frame to its end and the close code after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any, Protocol
+
+import structlog
+import trio
+import trio_websocket
+
+from gateway_trio.core.jsonrpc import CLOSES, Close
+from gateway_trio.outbox import Outbox
+
+if TYPE_CHECKING:
+    from gateway_trio.auth import Principal
+    from gateway_trio.gateway import Gateway
+    from gateway_trio.guard import GuardedStream
+
+__all__ = ["KEEPALIVE_SECONDS", "Connection", "Dialect"]
+
+log = structlog.get_logger("gateway_trio.connection")
+
+#: A peer that was not heard for so long is pinged; if it is not heard for as long again, it is gone.
+KEEPALIVE_SECONDS = 20.0
+#: Requests of one connection that wait for something (a new session's row, a config file's check).
+_TASKS = 32
+
+
+class Dialect(Protocol):
+    """What is spoken on a connection. All but `start` are synchronous."""
+
+    async def start(self) -> None:
+        """Do what must be done before the first frame is read."""
+
+    def received(self, text: str) -> None:
+        """Take a frame: answer it, start what it asks for, or refuse it."""
+
+    def pull(self) -> str | None:
+        """Return the next frame of the sessions that are attached, None if there is nothing now."""
+
+    def phase_notice(self) -> str | None:
+        """Return what to tell about the phase as it is now, None for nothing."""
+
+    def goodbye(self, close: Close) -> str | None:
+        """Return the last frame before this close, None for none."""
+
+    def detach(self) -> None:
+        """The connection has ended: let go of the sessions."""
+
+
+class _ReaderNursery:
+    """Where trio-websocket starts its reader. What that raises ends the connection, and nothing else.
+
+    It raises for a ping that comes after our close frame, for one, and leaves everybody waiting.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
+        self._connection.nursery.start_soon(self._run, function)
+
+    async def _run(self, function: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await function()
+        except* Exception as group:  # noqa: BLE001 - a stranger's bytes
+            log.debug("reader ended", connection=self._connection.id, error=repr(group.exceptions[0]))
+            self._connection.unread = True
+        finally:
+            self._connection.reader_ended()
+
+
+class Connection:
+    """One WebSocket connection of a principal. `nursery` is its own; cancelling that ends it without a word."""
+
+    def __init__(
+        self, gateway: Gateway, guard: GuardedStream, nursery: trio.Nursery, principal: Principal
+    ) -> None:
+        self.id = "c" + secrets.token_hex(6)
+        self.gateway = gateway
+        self.nursery = nursery
+        self.principal = principal
+        self.outbox = Outbox()
+        self.reader_nursery: Any = _ReaderNursery(self)
+        self.unread = False  #: the peer may not have read our last word, so its socket must not be closed at once
+        self._guard = guard
+        self._websocket: trio_websocket.WebSocketConnection
+        self._dialect: Dialect
+        self._wake = trio.Event()
+        self._close: Close | None = None
+        self._pulls_to_end = False
+        self._closing = trio.CancelScope()
+        self._reader_done = trio.Event()
+        self._pinged = False
+        self._tasks = 0
+
+    async def run(self, websocket: trio_websocket.WebSocketConnection, dialect: Dialect) -> None:
+        """Serve the connection to its end. Cancelling ends it without a close frame."""
+        self._websocket, self._dialect = websocket, dialect
+        clean = False
+        self.gateway.connections.add(self)
+        try:
+            await dialect.start()
+            self.nursery.start_soon(self._read)
+            await self._write()
+            clean = await self._say_goodbye()
+        finally:
+            self.gateway.connections.discard(self)
+            # None: something that was no WebSocket came. 1009: too much. Both are answered before it is read.
+            self.unread = (
+                self.unread or websocket.closed is None or websocket.closed.code == CLOSES["too_big"].code
+            )
+            dialect.detach()
+            self.gateway.coordinator.timeline.socket_ended(clean=clean)
+
+    # --- what others tell it ---
+
+    def poke(self) -> None:
+        """There may be something to send."""
+        self._wake.set()
+
+    def send(self, *frames: str) -> None:
+        """Put frames into the outbox. If they do not fit, the connection is closed as too slow."""
+        if not self.outbox.put(*frames):
+            self.close(CLOSES["slow"])
+        self.poke()
+
+    def announce(self) -> None:
+        """The phase changed: tell it before anything else."""
+        self.outbox.notice(self._dialect.phase_notice())
+        self.poke()
+
+    def close(self, close: Close, *, pull_to_end: bool = False) -> None:
+        """End the connection with this code: at once, or when everything has been sent. The first one stands."""
+        if self._close is None:
+            self._close, self._pulls_to_end = close, pull_to_end
+            self.poke()
+
+    def spawn(self, function: Callable[[], Awaitable[None]]) -> bool:
+        """Run a request that waits, as a task of this connection; False if too many wait already."""
+        if self._tasks >= _TASKS:
+            return False
+        self._tasks += 1
+        self.nursery.start_soon(self._run_task, function)
+        return True
+
+    async def _run_task(self, function: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await function()
+        finally:
+            self._tasks -= 1
+
+    def keep_alive(self, now: float) -> None:
+        """Look whether the peer is still there; called for all connections by one service."""
+        silent = now - self._guard.last_received
+        if silent < KEEPALIVE_SECONDS:
+            self._pinged = False
+        elif not self._pinged:
+            self._pinged = True
+            self.nursery.start_soon(self._ping)
+        elif silent >= 2 * KEEPALIVE_SECONDS:
+            self.close(CLOSES["keepalive"])
+
+    async def _ping(self) -> None:
+        with contextlib.suppress(trio_websocket.ConnectionClosed):
+            await self._websocket.ping()
+
+    def reader_ended(self) -> None:
+        """trio-websocket reads no more: the peer closed, or broke off, or sent what it could not take."""
+        self._reader_done.set()
+        self._closing.cancel()
+        if self._close is None:
+            self.nursery.cancel_scope.cancel()
+
+    # --- reading ---
+
+    async def _read(self) -> None:
+        limit = self.gateway.config.server.max_message_bytes
+        try:
+            while True:
+                message = await self._websocket.get_message()
+                if isinstance(message, bytes):
+                    continue
+                if len(message) * 4 > limit and len(message.encode()) > limit:
+                    self.close(CLOSES["too_big"])
+                    return
+                self._dialect.received(message)
+        except trio_websocket.ConnectionClosed:
+            if self._close is None:
+                self.nursery.cancel_scope.cancel()
+
+    # --- writing ---
+
+    async def _write(self) -> None:
+        """Send until the connection is to end, and until nothing is left if it is to end that way."""
+        while self._close is None or self._pulls_to_end:
+            frame, is_notice = self._next()
+            if frame is not None:
+                await self._send(frame)
+                if is_notice:
+                    self.gateway.coordinator.noticed()
+            elif self._close is not None:
+                return
+            else:
+                await self._wake.wait()
+                self._wake = trio.Event()
+
+    def _next(self) -> tuple[str | None, bool]:
+        frame, is_notice = self.outbox.take()
+        if frame is not None:
+            return frame, is_notice
+        return self._dialect.pull(), False
+
+    async def _send(self, frame: str) -> None:
+        with trio.move_on_after(self.gateway.config.server.send_seconds) as patience:
+            await self._websocket.send_message(frame)
+        if patience.cancelled_caught:
+            log.info("slow client", connection=self.id)
+            self._close, self._pulls_to_end = CLOSES["slow"], False
+
+    async def _say_goodbye(self) -> bool:
+        """Send the last frame and the close frame; return whether the peer closed within `close_seconds`."""
+        assert self._close is not None  # noqa: S101 - `_write` returned
+        with trio.move_on_after(self.gateway.config.drain.close_seconds) as patience:
+            if (frame := self._dialect.goodbye(self._close)) is not None:
+                await self._websocket.send_message(frame)
+            with self._closing:
+                closed = self._websocket.aclose(self._close.code, self._close.reason)
+                self.gateway.coordinator.timeline.said_goodbye()
+                await closed
+        self.unread = self.unread or patience.cancelled_caught
+        log.debug("closed", connection=self.id, code=self._close.code, clean=not self.unread)
+        return not self.unread

@@ -1,0 +1,197 @@
+"""The control commands: what a person types, and what the requests of the same names do.
+
+None of them has an agent in it, and none waits, but `/restart` for the check of the config file.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+import structlog
+
+from gateway_trio.agents import HistoryItem
+from gateway_trio.core.commands import Role
+from gateway_trio.core.events import Update
+from gateway_trio.core.jsonrpc import Problem, problem
+from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.text import short
+from gateway_trio.execs import Status
+from gateway_trio.history import NEW_CONVERSATION, history
+from gateway_trio.store import StoreUnavailable
+
+if TYPE_CHECKING:
+    from gateway_trio.auth import Principal
+    from gateway_trio.desk import Asker, Prompted
+    from gateway_trio.gateway import Gateway
+    from gateway_trio.runner import Exec
+
+__all__ = ["Control"]
+
+log = structlog.get_logger("gateway_trio.control")
+
+_SHOWN = 10  #: items of the history, where none is asked for
+_SHORT = 200  #: characters of one of them
+
+
+class Control:
+    """Carries out control commands for whoever may; the catalog has asked for the role already."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._texts: Mapping[str, Callable[[Prompted, str], str]] = {
+            "help": self._help,
+            "commands": self._help,
+            "status": self._status,
+            "whoami": self._whoami,
+            "history": self._history,
+            "ps": self._ps,
+            "stop": self._stop,
+            "kill": self._kill,
+            "drain": self._drain,
+            "undrain": self._undrain,
+        }
+
+    def run(self, name: str, rest: str, asker: Asker, prompted: Prompted) -> None:
+        """Answer a built-in of lane control."""
+        if name == "restart":
+            self.restart(prompted.sender.principal, asker.notice, asker.refuse)
+        else:
+            asker.notice(self._texts[name](prompted, rest))
+
+    # --- what people and programs share ---
+
+    def kill(self, principal: Principal, exec_id: str) -> Exec | Problem:
+        """End an exec: one's own, or any for an admin."""
+        exec_ = self._gateway.execs.find(exec_id)
+        if exec_ is None:
+            return problem("unknown_exec", f"no exec {exec_id} runs; /ps lists those that do")
+        if principal.role is not Role.ADMIN and exec_.ask.principal != principal.name:
+            log.info("refused", command="kill", exec=exec_id, principal=principal.name, reason="forbidden")
+            return problem("forbidden", f"exec {exec_id} is not yours")
+        self._gateway.execs.stop(exec_, Status.KILLED)
+        return exec_
+
+    def undrain(self, reason: Reason) -> bool:
+        """Take a reason away; return whether that changed anything."""
+        return self._gateway.coordinator.undrain(reason)
+
+    def restart(
+        self, principal: Principal, done: Callable[[str], None], refuse: Callable[[Problem], None]
+    ) -> None:
+        """Check the config, then drain for a restart. Answers once the check is done."""
+        gateway = self._gateway
+
+        async def check_and_drain() -> None:
+            fault = await gateway.check_restart()
+            if fault is not None:
+                refuse(problem("conflict", f"not restarted, the new config is broken:\n{fault}"))
+                return
+            gateway.coordinator.drain(Reason.RESTART, by=principal.name)
+            lost = "" if gateway.store.durable else " What is in memory only, sessions too, will be gone."
+            done(f"The gateway restarts.{lost}")
+
+        if not gateway.background(check_and_drain):
+            refuse(problem("busy", "a restart is being checked already"))
+
+    def begin_anew(self, asker: Asker, prompted: Prompted) -> None:
+        """`/new`: no earlier prompt is in the history from now on. Refused while a turn runs or waits."""
+        session = prompted.session
+        if not session.conversation.idle:
+            asker.refuse(problem("busy", "a turn runs or waits; /stop ends it", admitted=False))
+            return
+
+        async def record() -> None:
+            try:
+                await session.record("new", lambda _: [Update(NEW_CONVERSATION)])
+            except StoreUnavailable as fault:
+                asker.refuse(problem("store_unavailable", str(fault), admitted=False))
+            else:
+                asker.notice("A new conversation.")
+
+        if not prompted.sender.spawn(record):
+            asker.refuse(problem("busy", "too many requests wait", admitted=False))
+
+    # --- what people read ---
+
+    def _help(self, prompted: Prompted, _: str) -> str:
+        commands = self._gateway.config.catalog.visible(prompted.sender.principal.role)
+        width = max(len(command.usage) for command in commands)
+        lines = [f"{command.usage:<{width}}  {command.description}".rstrip() for command in commands]
+        return "\n".join([*lines, "//text sends /text to the agent. Anything else is a prompt."])
+
+    def _status(self, prompted: Prompted, _: str) -> str:
+        status = self._gateway.status()
+        waiting = len(prompted.session.conversation.queue)
+        running = prompted.session.conversation.running
+        lines = [
+            f"phase {status['phase']}, {_count(status['turns'], 'turn')}, {_count(status['execs'], 'exec')}",
+            f"this session: {'a turn runs' if running else 'no turn runs'}, {waiting} waiting",
+        ]
+        if status["remainingMs"] is not None:
+            lines[0] += f", at most {status['remainingMs'] / 1000:.0f} s left in this phase"
+        for reason, asked in status["asked"].items():
+            when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(asked["at"]))
+            why = f": {asked['why']}" if asked["why"] else ""
+            lines.append(f"draining because of {reason}, asked for by {asked['by']} at {when}{why}")
+        return "\n".join(lines)
+
+    def _whoami(self, prompted: Prompted, _: str) -> str:
+        principal = prompted.sender.principal
+        session = prompted.session.name or prompted.session.id
+        return f"{principal.name}, role {principal.role.value}, session {session}"
+
+    def _history(self, prompted: Prompted, rest: str) -> str:
+        items = history(prompted.session.log)[-int(rest or _SHOWN) :]
+        return "\n".join(map(_item, items)) or "Nothing was said yet."
+
+    def _ps(self, prompted: Prompted, _: str) -> str:
+        principal = prompted.sender.principal
+        seen = [
+            exec_
+            for exec_ in self._gateway.execs.list()
+            if principal.role is Role.ADMIN or exec_.ask.principal == principal.name
+        ]
+        now = time.time()
+        lines = [
+            f"{e.id}  /{e.ask.command.name}  {e.state}  {now - e.began:.0f} s  {e.ask.principal}" for e in seen
+        ]
+        return "\n".join(lines) or "No exec runs."
+
+    def _stop(self, prompted: Prompted, _: str) -> str:
+        running, dropped = self._gateway.turns.stop(prompted.session)
+        if running is None and not dropped:
+            return "There is nothing to stop."
+        lines = ["Stopping the turn that runs."] if running else []
+        lines += [f"Dropped: {short(turn.ask.text, _SHORT)}" for turn in dropped]
+        return "\n".join(lines)
+
+    def _kill(self, prompted: Prompted, rest: str) -> str:
+        killed = self.kill(prompted.sender.principal, rest)
+        return (
+            killed.message if isinstance(killed, Problem) else f"Killing {killed.id} (/{killed.ask.command.name})."
+        )
+
+    def _drain(self, prompted: Prompted, rest: str) -> str:
+        coordinator = self._gateway.coordinator
+        coordinator.drain(Reason.OPERATOR, by=prompted.sender.principal.name, why=rest)
+        return "Draining: no new turn starts until /undrain."
+
+    def _undrain(self, _: Prompted, rest: str) -> str:
+        reason = Reason(rest or "operator")
+        if not self.undrain(reason):
+            return f"There is no drain for the reason {reason.value} that can be taken back."
+        if self._gateway.coordinator.phase is Phase.OPEN:
+            return "Open again."
+        left = sorted(r.value for r in self._gateway.coordinator.state.reasons)
+        return f"Still draining because of {', '.join(left)}."
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _item(item: HistoryItem) -> str:
+    who = "you" if item.role == "user" else "agent"
+    return f"{who}: {short(item.text, _SHORT)}{' [interrupted]' if item.interrupted else ''}"

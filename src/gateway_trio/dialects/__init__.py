@@ -1,0 +1,17 @@
+"""The two ways to speak to the gateway, by path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from gateway_trio.connection import Connection, Dialect
+from gateway_trio.dialects.acp import AcpDialect
+from gateway_trio.dialects.chat import ChatDialect
+
+__all__ = ["DIALECTS"]
+
+#: path → what makes the dialect of a connection, given the request's query.
+DIALECTS: Mapping[str, Callable[[Connection, str], Dialect]] = MappingProxyType(
+    {"/acp": AcpDialect, "/chat": ChatDialect}
+)

@@ -1,0 +1,92 @@
+"""The sessions that a connection reads, each with its cursor; they take turns, a piece each."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from attrs import define, field
+
+from gateway_trio.agents import Usage
+from gateway_trio.core.events import Cursor, Lost, Mark, Piece
+from gateway_trio.sessions import Reader, Session
+
+__all__ = ["Attachment", "Attachments"]
+
+
+@define(eq=False)
+class Attachment:
+    """A session, a cursor on it, and frames that wait until the cursor has passed a mark."""
+
+    session: Session
+    cursor: Cursor
+    due: list[tuple[Mark, str]] = field(factory=list)
+    usage: Usage | None = None  #: the newest that was told
+
+    def take_due(self) -> list[str]:
+        ready = [frame for mark, frame in self.due if self.cursor.passed(mark)]
+        if ready:
+            self.due = [(mark, frame) for mark, frame in self.due if not self.cursor.passed(mark)]
+        return ready
+
+
+class Attachments:
+    """Pulls frames for one connection. `render` makes frames of a piece, `idle` of a session with nothing new."""
+
+    def __init__(
+        self,
+        reader: Reader,
+        room: int,
+        render: Callable[[Attachment, Piece | Lost], list[str]],
+        idle: Callable[[Attachment], list[str]] = lambda _: [],
+    ) -> None:
+        self._reader = reader
+        self._room = room
+        self._render = render
+        self._idle = idle
+        self._turns: deque[Attachment] = deque()
+        self._by_id: dict[str, Attachment] = {}
+        self._ready: deque[str] = deque()
+
+    def get(self, session_id: str) -> Attachment | None:
+        return self._by_id.get(session_id)
+
+    def attach(self, session: Session, cursor: Cursor) -> Attachment:
+        """Read a session from this cursor on, in place of an earlier one."""
+        self.drop(session.id)
+        attachment = self._by_id[session.id] = Attachment(session, cursor)
+        self._turns.append(attachment)
+        session.readers.add(self._reader)
+        self._reader.poke()
+        return attachment
+
+    def drop(self, session_id: str) -> None:
+        """Read a session no more."""
+        attachment = self._by_id.pop(session_id, None)
+        if attachment is not None:
+            self._turns.remove(attachment)
+            attachment.session.readers.discard(self._reader)
+
+    def clear(self) -> None:
+        for session_id in list(self._by_id):
+            self.drop(session_id)
+
+    def pull(self) -> str | None:
+        """Return the next frame, None if there is nothing now."""
+        if not self._ready:
+            for _ in range(len(self._turns)):
+                attachment = self._turns[0]
+                self._turns.rotate(-1)
+                self._ready.extend(self._frames(attachment))
+                if self._ready:
+                    break
+        return self._ready.popleft() if self._ready else None
+
+    def _frames(self, attachment: Attachment) -> list[str]:
+        frames = attachment.take_due()
+        while not frames:
+            piece = attachment.cursor.pull(self._room)
+            if piece is None:
+                return self._idle(attachment)
+            frames = self._render(attachment, piece) + attachment.take_due()
+        return frames

@@ -1,0 +1,172 @@
+"""From an accepted socket to an HTTP answer, a refusal, or a WebSocket connection.
+
+Everything that a stranger can send before it is a connection is dealt with here, within `HANDSHAKE_SECONDS` and
+`HEAD_BYTES`. Whatever happens to one socket stays with it: each runs behind `Isolated`, which lets nothing but
+cancellation through to the nursery, and the socket is closed on every way out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+import trio
+import trio_websocket
+
+from gateway_trio.auth import LOCAL, check_origin
+from gateway_trio.connection import Connection
+from gateway_trio.core.lifecycle import Lane
+from gateway_trio.dialects import DIALECTS
+from gateway_trio.guard import GuardedStream
+from gateway_trio.handshake import BadRequest, Head, read_head, upgrade, wants_upgrade
+from gateway_trio.http import PAGES, Answer, refuse, to_bytes
+
+if TYPE_CHECKING:
+    from gateway_trio.gateway import Gateway
+
+__all__ = ["HANDSHAKE_SECONDS", "FrontDoor", "Isolated"]
+
+log = structlog.get_logger("gateway_trio.front_door")
+
+#: From the accept to the end of the request head, and again to send an answer.
+HANDSHAKE_SECONDS = 5.0
+#: How long a socket is read to its end after the last thing that we sent.
+LINGER_SECONDS = 2.0
+
+
+class Isolated:
+    """Looks like a nursery to those who start connections in it; what they raise is logged and goes no further."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self._nursery = nursery
+
+    def start_soon(self, function: Callable[..., Awaitable[Any]], *args: Any, name: object = None) -> None:
+        self._nursery.start_soon(self._run, function, args, name=name)
+
+    async def _run(self, function: Callable[..., Awaitable[Any]], args: Sequence[Any]) -> None:
+        try:
+            await function(*args)
+        except* Exception:
+            log.exception("a connection failed")
+
+
+class FrontDoor:
+    """Answers every socket of the gateway's listeners."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._handshakes = 0
+
+    async def serve(self, listeners: Sequence[trio.abc.Listener[Any]], connections: trio.Nursery) -> None:
+        """Accept until cancelled. Connections live in the nursery `connections` and outlive this."""
+        isolated: Any = Isolated(connections)
+        await trio.serve_listeners(self._handle, list(listeners), handler_nursery=isolated)
+
+    async def _handle(self, stream: trio.abc.Stream) -> None:
+        if self._handshakes >= self._gateway.config.server.max_connections:
+            await trio.aclose_forcefully(stream)
+            return
+        guard = GuardedStream(stream)
+        taken = None
+        self._handshakes += 1
+        try:
+            with trio.move_on_after(HANDSHAKE_SECONDS):
+                taken = await self._take(guard, _local_address(stream))
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        finally:
+            self._handshakes -= 1
+        if taken is None:
+            await guard.end(LINGER_SECONDS)
+        else:
+            await self._connect(stream, *taken)
+
+    async def _take(self, guard: GuardedStream, reached: str) -> tuple[Head, bytes] | None:
+        """Return the head and what wsproto is to read, or answer and return None."""
+        head = None
+        try:
+            head = await read_head(guard)
+            if head is None:
+                return None
+            answer = self._route(head, reached)
+            if answer is None:
+                return head, upgrade(head)
+        except BadRequest as bad:
+            answer = bad.answer
+        with contextlib.suppress(trio.BrokenResourceError):
+            await guard.send_all(to_bytes(answer, head_only=head is not None and head.method == "HEAD"))
+        return None
+
+    def _route(self, head: Head, reached: str) -> Answer | None:
+        """Return the answer to a request, None for one that is to become a WebSocket."""
+        gateway = self._gateway
+        if "host" not in head.headers:
+            return refuse(400, "there is no Host header")
+        origin = head.headers.get("origin")
+        why = check_origin(gateway.config.server, reached=reached, host=head.headers["host"], origin=origin)
+        if why is not None:
+            log.info("refused", why=why)
+            return refuse(403, why)
+        if head.path not in DIALECTS and head.path not in PAGES:
+            return refuse(404, "there is /acp, /chat, /livez and /readyz")
+        if head.method not in ("GET", "HEAD"):
+            return refuse(405, "GET only", ("Allow", "GET, HEAD"))
+        if head.path in PAGES:
+            return PAGES[head.path](gateway.status())
+        if head.method == "HEAD" or not wants_upgrade(head):
+            return refuse(426, "this is a WebSocket endpoint", ("Upgrade", "websocket"))
+        return self._admit()
+
+    def _admit(self) -> Answer | None:
+        """Return why no further connection can be had now."""
+        coordinator = self._gateway.coordinator
+        if not coordinator.admits(Lane.CONNECT):
+            return refuse(503, "the gateway closes; come back", ("Retry-After", "2"))
+        if len(coordinator.sockets) >= self._gateway.config.server.max_connections:
+            return refuse(503, "there are too many connections; come back", ("Retry-After", "5"))
+        return None
+
+    async def _connect(self, stream: trio.abc.Stream, head: Head, handshake: bytes) -> None:
+        """Speak the path's dialect to the connection's end, and close the socket.
+
+        The socket counts until then: a drain waits until each peer has read our last word, or is out of time.
+        """
+        coordinator = self._gateway.coordinator
+        guard = GuardedStream(stream, prefix=handshake)
+        coordinator.sockets.add(guard)
+        try:
+            unread = await self._speak(guard, head)
+            await guard.end(LINGER_SECONDS if unread else 0)
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
+        finally:
+            coordinator.sockets.discard(guard)
+            coordinator.poke()
+
+    async def _speak(self, guard: GuardedStream, head: Head) -> bool:
+        """Return whether the peer may not have read our last word yet."""
+        limit = self._gateway.config.server.max_message_bytes
+        connection = None
+        try:
+            async with trio.open_nursery() as nursery:
+                connection = Connection(self._gateway, guard, nursery, LOCAL)
+                request = await trio_websocket.wrap_server_stream(
+                    connection.reader_nursery, guard, max_message_size=limit
+                )
+                headers = [(b"Acp-Connection-Id", connection.id.encode())] if head.path == "/acp" else []
+                websocket = await request.accept(extra_headers=headers)
+                await connection.run(websocket, DIALECTS[head.path](connection, head.query))
+                nursery.cancel_scope.cancel()
+        except* trio_websocket.ConnectionClosed:
+            pass
+        return connection is None or connection.unread
+
+
+def _local_address(stream: trio.abc.Stream) -> str:
+    if isinstance(stream, trio.SocketStream):
+        return str(stream.socket.getsockname()[0])
+    return "127.0.0.1"  # a memory stream: as local as can be

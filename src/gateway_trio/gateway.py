@@ -1,0 +1,149 @@
+"""The running gateway: the parts, wired, and what a program that embeds it may do with it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import trio
+
+from gateway_trio.agents import Agent
+from gateway_trio.config import Config
+from gateway_trio.connection import Connection
+from gateway_trio.control import Control
+from gateway_trio.core.jsonrpc import CLOSES
+from gateway_trio.core.lifecycle import FINAL, Action, Phase, Reason
+from gateway_trio.desk import Desk
+from gateway_trio.drain import Coordinator
+from gateway_trio.report import DrainReport
+from gateway_trio.runner import ExecRunner
+from gateway_trio.sessions import Registry
+from gateway_trio.store import Store
+from gateway_trio.turns import Turns
+
+__all__ = ["Gateway"]
+
+
+async def _no_check() -> str | None:
+    return None
+
+
+class Gateway:
+    """What `nursery.start(serve, …)` returns.
+
+    `addresses` are the socket addresses that it listens on, `closed` is set when the way down has come to its
+    end, and `report` then says how it went; None before that. All methods are synchronous and for use inside the
+    same Trio run.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        agent: Agent,
+        store: Store,
+        check_restart: Callable[[], Awaitable[str | None]] | None = None,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.addresses: list[Any] = []
+        self.closed = trio.Event()
+        self.report: DrainReport | None = None
+        self.check_restart = check_restart or _no_check
+        self.connections: set[Connection] = set()
+        self.coordinator = Coordinator(config.drain)
+        self.sessions = Registry(
+            store, queue_limit=config.session.queue_limit, keep_bytes=config.session.keep_bytes
+        )
+        self.turns = Turns(config, self.coordinator, store, agent)
+        self.execs = ExecRunner(config, self.coordinator, store)
+        self.control = Control(self)
+        self.desk = Desk(self)
+        self._background: trio.Nursery
+        self._in_background = False
+        self._wire()
+
+    def _wire(self) -> None:
+        on = self.coordinator.on
+        on(Action.ANNOUNCE, self._announce)
+        on(Action.START_QUEUED, self._start_queued)
+        on(Action.SETTLE_QUEUED, self.turns.settle_queued)
+        on(Action.CANCEL_TURNS, self.turns.cancel_all)
+        on(Action.END_EXECS, self.execs.end_all)
+
+    # --- for the program around it ---
+
+    @property
+    def phase(self) -> Phase:
+        """Where the gateway stands."""
+        return self.coordinator.phase
+
+    def drain(
+        self, reason: str = "operator", *, by: str = "library", why: str = "", grace_seconds: float | None = None
+    ) -> None:
+        """Let no new turn start.
+
+        `reason` is `operator` or `backend`, which can be taken back and have no deadline, or `restart` or
+        `shutdown`, after which `serve` returns. `grace_seconds` is what running turns get before they are
+        cancelled; None takes the config's. Raises ValueError for another reason.
+        """
+        self.coordinator.drain(Reason(reason), by=by, why=why, grace_seconds=grace_seconds)
+
+    def undrain(self, reason: str = "operator") -> bool:
+        """Take a reason back; return whether that changed anything. A shutdown cannot be taken back."""
+        return self.coordinator.undrain(Reason(reason))
+
+    def status(self) -> Mapping[str, Any]:
+        """Phase, reasons and who asked, counts of turns, execs and connections, sessions: all as JSON types."""
+        return {
+            **self.coordinator.status(),
+            "connections": len(self.connections),
+            "sessions": len(self.sessions),
+            "abandoned": list(self.coordinator.timeline.abandoned),
+        }
+
+    # --- for the parts ---
+
+    def begin(self, background: trio.Nursery) -> None:
+        """The tree stands; `background` is for requests that outlive their connection."""
+        self._background = background
+
+    def background(self, function: Callable[[], Awaitable[None]]) -> bool:
+        """Run what somebody asked for and that must not end with their socket; one at a time, else False."""
+        if self._in_background:
+            return False
+        self._in_background = True
+
+        async def run() -> None:
+            try:
+                await function()
+            finally:
+                self._in_background = False
+
+        self._background.start_soon(run)
+        return True
+
+    def _announce(self) -> None:
+        if self.coordinator.state.final:
+            self.turns.warn_all()
+        for connection in self.connections:
+            connection.announce()
+
+    def _start_queued(self) -> None:
+        for session in self.sessions:
+            self.turns.advance(session)
+
+    def close_sockets(self) -> None:
+        """Let each connection send what is left, then say goodbye."""
+        shutdown = Reason.SHUTDOWN in self.coordinator.state.reasons or not (
+            FINAL & self.coordinator.state.reasons
+        )
+        for connection in self.connections:
+            connection.close(CLOSES["shutdown" if shutdown else "restart"], pull_to_end=True)
+
+    async def keep_alive(self, seconds: float) -> None:
+        """Look after silent connections, all of them, again and again. Runs until cancelled."""
+        while True:
+            await trio.sleep(seconds)
+            now = trio.current_time()
+            for connection in list(self.connections):
+                connection.keep_alive(now)

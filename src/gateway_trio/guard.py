@@ -1,0 +1,91 @@
+"""The stream between a WebSocket connection and its socket.
+
+trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
+
+* A send that was cancelled keeps the rest of its bytes, and the next send goes on there. Without it a cancelled
+  `send_message` leaves a cut frame on the wire, and the next frame, even a close frame, lands inside it.
+* `aclose`, by which trio-websocket says that it is done, only closes our half. The socket is closed by `end`,
+  which first reads and throws away what still comes: closing a socket with unread bytes in it sends a reset, and
+  the peer would lose the close frame that it has not read yet (RFC 1122 section 4.2.2.13).
+* It knows when the peer was last heard, for the keepalive.
+"""
+
+from __future__ import annotations
+
+import trio
+
+__all__ = ["GuardedStream"]
+
+_RECEIVE_BYTES = 65536
+
+
+class GuardedStream(trio.abc.Stream):
+    """A stream that survives cancelled sends; `prefix` are bytes that count as received first."""
+
+    def __init__(self, stream: trio.abc.Stream, prefix: bytes = b"") -> None:
+        self.last_received = trio.current_time()
+        self._stream = stream
+        self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._prefix = prefix
+        self._unsent = bytearray()
+        self._done = False
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Receive as `trio.abc.ReceiveStream` says, at most 64 KiB. Cancelling loses nothing."""
+        if self._prefix:
+            await trio.lowlevel.checkpoint()
+            data, self._prefix = self._prefix, b""
+            return data
+        if self._done:
+            raise trio.ClosedResourceError
+        data = bytes(await self._stream.receive_some(max_bytes or _RECEIVE_BYTES))
+        self.last_received = trio.current_time()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send what an earlier send left, then `data`. Cancelling keeps what was not sent for the next send."""
+        if self._done:
+            raise trio.ClosedResourceError
+        if self._socket is None:
+            await self._stream.send_all(data)
+            return
+        self._unsent += data
+        while self._unsent:
+            sent = await self._send_some(self._socket, bytes(self._unsent[:_RECEIVE_BYTES]))
+            del self._unsent[:sent]
+
+    async def _send_some(self, socket: trio.socket.SocketType, data: bytes) -> int:
+        try:
+            return await socket.send(data)
+        except OSError as fault:
+            raise trio.BrokenResourceError(f"the socket broke: {fault}") from fault
+
+    async def wait_send_all_might_not_block(self) -> None:
+        """Wait for room in the socket's buffer."""
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Close our half only; `end` closes the socket."""
+        if not self._done:
+            self._done = True
+            if isinstance(self._stream, trio.abc.HalfCloseableStream):
+                try:
+                    await self._stream.send_eof()
+                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+                    return
+        await trio.lowlevel.checkpoint()
+
+    async def end(self, linger_seconds: float) -> None:
+        """Close the socket, after reading to the peer's end for at most `linger_seconds`.
+
+        Cancelling closes it at once.
+        """
+        try:
+            with trio.move_on_after(linger_seconds):
+                await self.aclose()
+                while await self._stream.receive_some(_RECEIVE_BYTES):
+                    pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            pass
+        finally:
+            await trio.aclose_forcefully(self._stream)

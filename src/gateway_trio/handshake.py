@@ -1,0 +1,105 @@
+"""The request head: read with h11, checked by us, and turned into a handshake that wsproto cannot trip over.
+
+wsproto decodes several headers in ways that raise (`Host` as IDNA, others as ASCII), and a raise there ends a
+bare trio-websocket server. So it never sees what a client sent: once a request has passed the checks of RFC
+6455 section 4.2.1, wsproto gets a head of our own with nothing of the client's in it but the checked key.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+import h11
+import trio
+from attrs import frozen
+
+from gateway_trio.http import Answer, refuse
+
+__all__ = ["HEAD_BYTES", "BadRequest", "Head", "read_head", "upgrade", "wants_upgrade"]
+
+#: A request head longer than this is refused.
+HEAD_BYTES = 16 * 1024
+
+
+class BadRequest(Exception):
+    """The request is refused; `answer` is what to send."""
+
+    def __init__(self, answer: Answer) -> None:
+        super().__init__(answer.body.decode())
+        self.answer = answer
+
+
+@frozen
+class Head:
+    """A request head. Header names are lower case; one that came twice has its values joined by a comma."""
+
+    method: str
+    path: str
+    query: str
+    headers: Mapping[str, str]
+    rest: bytes  #: what came behind the head
+
+
+async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
+    """Read one request head; None if the client went away without one.
+
+    Raises `BadRequest` for what is no HTTP/1.1. Cancelling leaves the connection useless.
+    """
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+    try:
+        while (event := connection.next_event()) is h11.NEED_DATA:
+            connection.receive_data(bytes(await stream.receive_some(4096)))
+    except h11.RemoteProtocolError as fault:
+        status = 431 if fault.error_status_hint == 431 else 400  # noqa: PLR2004 - RFC 6585
+        raise BadRequest(refuse(status, f"this is no request: {fault}")) from None
+    except trio.BrokenResourceError:
+        return None
+    if not isinstance(event, h11.Request):
+        return None
+    return _head(event, connection.trailing_data[0])
+
+
+def _head(event: h11.Request, rest: bytes) -> Head:
+    headers: dict[str, str] = {}
+    try:
+        for name, value in event.headers:
+            key, text = name.decode("ascii"), value.decode("ascii")
+            if key == "host" and key in headers:
+                raise BadRequest(refuse(400, "there are two Host headers"))
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        path, _, query = event.target.decode("ascii").partition("?")
+    except UnicodeDecodeError:
+        raise BadRequest(refuse(400, "a header holds a character that is not ASCII")) from None
+    return Head(event.method.decode("ascii"), path, query, headers, rest)
+
+
+def wants_upgrade(head: Head) -> bool:
+    """Whether the client asks for a WebSocket."""
+    return "websocket" in _tokens(head, "upgrade") and "upgrade" in _tokens(head, "connection")
+
+
+def upgrade(head: Head) -> bytes:
+    """Return the request head for wsproto, and behind it what the client sent behind its own.
+
+    Raises `BadRequest` as RFC 6455 section 4.2.1 says.
+    """
+    version = head.headers.get("sec-websocket-version", "")
+    if version != "13":
+        raise BadRequest(refuse(426, "WebSocket version 13 only", ("Sec-WebSocket-Version", "13")))
+    key = head.headers.get("sec-websocket-key", "")
+    try:
+        nonce = base64.b64decode(key, validate=True)
+    except binascii.Error:
+        nonce = b""
+    if len(nonce) != 16:  # noqa: PLR2004 - RFC 6455 section 4.1
+        raise BadRequest(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"))
+    return (
+        b"GET / HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key.encode() + b"\r\n\r\n" + head.rest
+    )
+
+
+def _tokens(head: Head, name: str) -> set[str]:
+    return {token.strip().lower() for token in head.headers.get(name, "").split(",")}

@@ -1,0 +1,45 @@
+"""What waits to be sent to one connection and belongs to no session's log: responses and notices."""
+
+from __future__ import annotations
+
+from collections import deque
+
+__all__ = ["OUTBOX_BYTES", "OUTBOX_FRAMES", "Outbox"]
+
+OUTBOX_FRAMES = 1024
+OUTBOX_BYTES = 1024 * 1024
+
+
+class Outbox:
+    """A bounded queue of frames, and a place for the newest notice of the phase, which goes first.
+
+    Policy when full: `put` says so, and the connection is closed as too slow (4101).
+    """
+
+    def __init__(self) -> None:
+        self._frames: deque[str] = deque()
+        self._bytes = 0
+        self._notice: str | None = None
+
+    def put(self, *frames: str) -> bool:
+        """Add frames; False if they do not fit any more. One that is alone always fits."""
+        for frame in frames:
+            self._frames.append(frame)
+            self._bytes += len(frame)
+        fits = len(self._frames) <= OUTBOX_FRAMES and self._bytes <= OUTBOX_BYTES
+        return fits or len(self._frames) == 1
+
+    def notice(self, frame: str | None) -> None:
+        """Replace the phase notice that waits, if one does."""
+        self._notice = frame if frame is not None else self._notice
+
+    def take(self) -> tuple[str | None, bool]:
+        """Return the next frame, or None, and whether it is the phase notice."""
+        if self._notice is not None:
+            frame, self._notice = self._notice, None
+            return frame, True
+        if not self._frames:
+            return None, False
+        frame = self._frames.popleft()
+        self._bytes -= len(frame)
+        return frame, False

@@ -1,0 +1,194 @@
+"""What only the program does: signals, exit codes, the log, the report. A library never touches these.
+
+SIGTERM, SIGINT   first: drain. second: cancel turns now, little time for execs. third: out, at once.
+SIGUSR1           drain for a restart
+
+0 drained · 75 restart · 78 config, port or bind that cannot be used · 1 a bug · 128+n forced
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+import structlog
+import trio
+
+from gateway_trio.config import Config, ConfigError, load_config, secrets
+from gateway_trio.core.lifecycle import Reason
+from gateway_trio.gateway import Gateway
+from gateway_trio.report import DrainReport
+from gateway_trio.server import UnsafeBind, serve
+from gateway_trio.store import MemoryStore, StoreUnavailable
+
+__all__ = ["EX_CONFIG", "EX_TEMPFAIL", "configure_log", "run"]
+
+EX_TEMPFAIL = 75  #: sysexits.h: come again; what a supervisor restarts on
+EX_CONFIG = 78  #: sysexits.h: something was configured wrong
+
+#: Signals that come within this time are one: a terminal and a supervisor may both send theirs.
+_ONE_SIGNAL_SECONDS = 0.25
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+
+log = structlog.get_logger("gateway_trio.process")
+
+
+def configure_log() -> None:
+    """Log to stderr: for a person on a terminal, one JSON object a line for everything else."""
+    terminal = sys.stderr.isatty()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not terminal),
+            *([] if terminal else [structlog.processors.dict_tracebacks]),
+            structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+class _Program:
+    """One run of the program."""
+
+    def __init__(self, config: Config, path: Path | None, report: Path | None) -> None:
+        self._config = config
+        self._path = path
+        self._report = report
+        self._gateway: Gateway | None = None
+        self._asked = 0
+        self._last_signal = float("-inf")
+        self._before_start: list[int] = []
+        self.exit_code = 0
+
+    async def main(self) -> None:
+        with trio.open_signal_receiver(*SIGNALS) as signals:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._receive, signals)
+                serving = partial(serve, self._config, store=MemoryStore(), check_restart=self._check_restart)
+                start = partial(nursery.start, serving)
+                self._gateway = await self._start(start)
+                if self._gateway is not None:
+                    self._say_hello(self._gateway)
+                    await self._gateway.closed.wait()
+                    self._say_goodbye(self._gateway)
+                nursery.cancel_scope.cancel()
+
+    async def _start(self, start: Any) -> Gateway | None:
+        with trio.CancelScope() as self._starting:
+            return await start()  # type: ignore[no-any-return]
+        return None
+
+    async def _check_restart(self) -> str | None:
+        """Return why the config file cannot be used, None if it can."""
+        if self._path is None:
+            return None
+        try:
+            await trio.to_thread.run_sync(load_config, self._path, os.environ)
+        except ConfigError as fault:
+            return str(fault)
+        return None
+
+    # --- signals ---
+
+    async def _receive(self, signals: Any) -> None:
+        async for number in signals:
+            self._signalled(number)
+
+    def _signalled(self, number: int) -> None:
+        name = signal.Signals(number).name
+        log.info("signal", name=name)
+        if self._gateway is None:
+            self.exit_code = EX_TEMPFAIL if number == signal.SIGUSR1 else 0
+            self._starting.cancel()
+            return
+        coordinator = self._gateway.coordinator
+        if number == signal.SIGUSR1:
+            coordinator.drain(Reason.RESTART, by=name)
+            return
+        now = trio.current_time()
+        repeated = now - self._last_signal < _ONE_SIGNAL_SECONDS
+        self._last_signal = now
+        if repeated:
+            return
+        self._asked += 1
+        if self._asked == 1:
+            coordinator.drain(Reason.SHUTDOWN, by=name)
+        elif self._asked == 2:  # noqa: PLR2004 - the table above
+            coordinator.hurry(by=name)
+        else:
+            self._gateway.execs.kill_now()
+            self._exit_now(128 + number)
+
+    # --- what is said ---
+
+    def _say_hello(self, gateway: Gateway) -> None:
+        host, port = gateway.addresses[0][:2]
+        shown = f"[{host}]" if ":" in host else host
+        base = f"ws://{shown}:{port}"
+        print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp", flush=True)
+        log.info("open", pid=os.getpid(), addresses=[f"{a[0]}:{a[1]}" for a in gateway.addresses])
+        log.warning("sessions are kept in memory only and are forgotten at exit")
+        log.warning("no tokens are configured: everyone on loopback is admin")
+        _, short = secrets(self._config, os.environ)
+        for name in short:
+            log.warning("a value is too short to be kept out of an exec's output", name=name)
+
+    def _say_goodbye(self, gateway: Gateway) -> None:
+        """Write the report and log it; end here and now if an agent's body cannot be ended."""
+        report = gateway.report
+        assert report is not None  # noqa: S101 - `closed` is set after it
+        self.exit_code = EX_TEMPFAIL if report.reason == "restart" else 0
+        log.info("drained", **report.to_json())
+        if self._report is not None:
+            self._write_report(report, self._report)
+        if report.turns_abandoned or report.cut:
+            gateway.execs.kill_now()
+            self._exit_now(self.exit_code)
+
+    def _exit_now(self, code: int) -> NoReturn:
+        """Exit although tasks or threads still run that cannot be ended."""
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+    def _write_report(self, report: DrainReport, path: Path) -> None:
+        try:
+            path.write_text(json.dumps(report.to_json(), indent=2) + "\n")
+        except OSError as fault:
+            log.warning("the report could not be written", path=str(path), error=str(fault))
+
+
+def run(path: Path | None, report: Path | None) -> int:
+    """Serve until told to stop, and return the exit code."""
+    configure_log()
+    try:
+        config = Config() if path is None else load_config(path, os.environ)
+    except ConfigError as fault:
+        print(f"{path or 'config'} cannot be used:\n{fault}", file=sys.stderr)
+        return EX_CONFIG
+    program = _Program(config, path, report)
+    faults: list[str] = []
+    try:
+        trio.run(program.main)
+    except* (UnsafeBind, StoreUnavailable) as group:
+        faults += map(str, _leaves(group))
+    except* OSError as group:
+        faults += (f"cannot listen on {config.server.host} port {config.server.port}: {e}" for e in _leaves(group))
+    for line in faults:
+        print(f"gateway-trio does not start: {line}", file=sys.stderr)
+    return EX_CONFIG if faults else program.exit_code
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]

@@ -1,0 +1,169 @@
+"""The nursery tree, and `serve`.
+
+The order of shutdown is the nesting, innermost first:
+
+    agents ⊃ services ⊃ connections ⊃ doors ⊃ execs ⊃ turns
+
+* Turns end first; execs are still taken, by doors and connections that still stand.
+* Then execs end, then the doors close, then each connection says what is left, and goodbye.
+* The keepalive goes after the last connection, the store after that.
+* An agent that ignores its cancellation stands in `agents`, outside of all this. The way down does not wait for
+  it; only `serve` itself cannot return before it ends, as no task can.
+
+The whole tree stands in one shield. A cancel from outside does not cut it: a watcher beside the shield turns it
+into a drain with no grace. The shield gets its deadline when a final drain begins, and that ends everything,
+whatever hangs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import trio
+
+from gateway_trio.agents import Agent
+from gateway_trio.agents.echo import EchoAgent
+from gateway_trio.config import Config, is_loopback
+from gateway_trio.core.lifecycle import Action, Phase, Reason
+from gateway_trio.front_door import FrontDoor
+from gateway_trio.gateway import Gateway
+from gateway_trio.store import MemoryStore, Store
+
+__all__ = ["UnsafeBind", "serve"]
+
+#: How often the keepalive looks at all connections, in seconds.
+_LOOK_SECONDS = 5.0
+
+
+class UnsafeBind(Exception):
+    """An address off loopback, where everybody would be an admin."""
+
+
+async def serve(
+    config: Config | None = None,
+    *,
+    agent: Agent | None = None,
+    store: Store | None = None,
+    listeners: Sequence[trio.abc.Listener[Any]] | None = None,
+    check_restart: Callable[[], Awaitable[str | None]] | None = None,
+    task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Run a gateway until a drain for `shutdown` or `restart` has come to its end.
+
+    For `nursery.start`, which returns the `Gateway` once it is open.
+
+    Args:
+        config: None for all defaults.
+        agent: answers prompts; None for the one that the config names.
+        store: where accepted prompts stand; None for memory.
+        listeners: where to accept; None to listen on the config's host and port. They are closed at the end.
+        check_restart: called before a restart is begun; returns why it must not be, or None.
+        task_status: of `nursery.start`.
+
+    Raises OSError where the port cannot be had, `UnsafeBind`, and `StoreUnavailable`. Cancelling is a drain with
+    no grace: running turns are cancelled and recorded, execs end within their limit, sockets get a close frame;
+    then Cancelled is raised. Nothing process-wide is touched.
+
+    """
+    config = config or Config()
+    agent = agent or EchoAgent(config.agent.words_per_second)
+    gateway = Gateway(config, agent, store or MemoryStore(), check_restart)
+    tree = _Tree(gateway)
+    async with trio.open_nursery() as beside:
+        beside.start_soon(tree.watch)
+        with tree.shield:
+            await tree.run(listeners, task_status)
+        beside.cancel_scope.cancel()
+
+
+class _Tree:
+    """One run of the tree for one gateway."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.shield = trio.CancelScope(shield=True)
+        self._gateway = gateway
+        self._coordinator = gateway.coordinator
+        self._coordinator.on(Action.MOVE_DEADLINES, self._move_deadline)
+
+    def _move_deadline(self) -> None:
+        self.shield.deadline = self._coordinator.state.ends
+
+    async def watch(self) -> None:
+        """Turn a cancel from outside into a drain with no grace."""
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self._coordinator.phase is not Phase.CLOSED:
+                self._coordinator.drain(Reason.SHUTDOWN, by="cancelled", grace_seconds=0)
+
+    async def run(
+        self, listeners: Sequence[trio.abc.Listener[Any]] | None, task_status: trio.TaskStatus[Gateway]
+    ) -> None:
+        gateway, coordinator = self._gateway, self._coordinator
+        async with trio.open_nursery() as agents:
+            gateway.turns.agents = agents
+            came_to_its_end = False
+            try:
+                await self._house(listeners, task_status)
+                came_to_its_end = True
+            finally:
+                # Before an abandoned body is waited for: it may never end.
+                coordinator.closed(cut=not came_to_its_end)
+                gateway.report = coordinator.timeline.report(coordinator.state, cut=not came_to_its_end)
+                gateway.closed.set()
+
+    async def _house(
+        self, listeners: Sequence[trio.abc.Listener[Any]] | None, task_status: trio.TaskStatus[Gateway]
+    ) -> None:
+        gateway, coordinator = self._gateway, self._coordinator
+        await gateway.store.open()
+        try:
+            async with trio.open_nursery() as services:
+                services.start_soon(gateway.keep_alive, _LOOK_SECONDS)
+                gateway.begin(services)
+                if listeners is None:
+                    listeners = await _listen(gateway.config)
+                gateway.addresses = [_address(listener) for listener in listeners]
+                async with trio.open_nursery() as connections:
+                    async with trio.open_nursery() as doors:
+                        async with trio.open_nursery() as gateway.execs.nursery:
+                            async with trio.open_nursery() as gateway.turns.nursery:
+                                if not coordinator.going_down:
+                                    coordinator.opened()
+                                    doors.start_soon(FrontDoor(gateway).serve, listeners, connections)
+                                    task_status.started(gateway)
+                                    await coordinator.until_turns_end()
+                            if coordinator.phase is Phase.FINISHING:
+                                await coordinator.until_execs_end()
+                        doors.cancel_scope.cancel()
+                    gateway.close_sockets()
+                    await coordinator.until_sockets_close()
+                    connections.cancel_scope.cancel()
+                services.cancel_scope.cancel()
+        finally:
+            with trio.CancelScope(
+                shield=True, deadline=trio.current_time() + gateway.config.drain.cleanup_seconds
+            ):
+                await gateway.store.aclose()
+
+
+async def _listen(config: Config) -> list[trio.SocketListener]:
+    """Listen on the config's host and port. Judged by the address that the socket then has."""
+    server = config.server
+    listeners = await trio.open_tcp_listeners(server.port, host=server.host)
+    for listener in listeners:
+        address = listener.socket.getsockname()[0]
+        if not is_loopback(address):
+            for other in listeners:
+                await other.aclose()
+            raise UnsafeBind(
+                f"server.host = {server.host!r} is {address}, which others can reach, and whoever reaches this"
+                " gateway is its admin: bind a loopback address, such as 127.0.0.1, and put a proxy with its own"
+                " log-in before it"
+            )
+    return listeners
+
+
+def _address(listener: trio.abc.Listener[Any]) -> Any:
+    return listener.socket.getsockname() if isinstance(listener, trio.SocketListener) else repr(listener)

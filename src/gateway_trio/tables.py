@@ -1,0 +1,181 @@
+"""The tables of the config, on one page: each key with its default, its unit and its check.
+
+A time is `seconds(default)`, a number `count(default, least=…, most=…)`, both of `core.fields`. A comment
+says what the name does not. `[quick_commands.NAME]` is an `ExecCommand` or `AliasCommand` of `core.kinds`.
+
+A second kind of agent is a class like `EchoAgentConfig`, with another `type`, and a place in `AgentConfig`
+and `AGENTS`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Literal
+
+from attrs import field, frozen
+
+from gateway_trio.core.catalog import Catalog
+from gateway_trio.core.fields import count, number, seconds, texts
+from gateway_trio.core.kinds import ExecCommand, QuickCommand
+from gateway_trio.strict import Fault
+
+__all__ = [
+    "AGENTS",
+    "PUBLIC_NAMES",
+    "AgentConfig",
+    "Config",
+    "ConfigError",
+    "DrainConfig",
+    "EchoAgentConfig",
+    "ExecConfig",
+    "ServerConfig",
+    "SessionConfig",
+    "sum_faults",
+]
+
+
+def _host_fault(host: str) -> str | None:
+    good = re.fullmatch(r"[^\s/]+", host)
+    return None if good else "must be a host's name or address, without scheme or path"
+
+
+def _origin_fault(origin: str) -> str | None:
+    good = re.fullmatch(r"https?://[^\s/*?#@]+", origin)
+    return None if good else "must be an exact origin, such as https://chat.example.org, with no path"
+
+
+@frozen
+class ServerConfig:
+    """`[server]`: the one port, and who may reach it."""
+
+    host: str = "127.0.0.1"  # off loopback only with tokens
+    port: int = count(8765, most=65_535)  # 0: one that is free
+    hosts: tuple[str, ...] = texts(_host_fault)  # what `Host` may say beside loopback names
+    allowed_origins: tuple[str, ...] = texts(_origin_fault)  # what `Origin` may say beside the same host
+    max_connections: int = count(1000, least=1, most=1_000_000)
+    max_message_bytes: int = count(1_048_576, least=1024, most=1 << 30)  # of UTF-8; a larger one: 1009
+    send_seconds: float = seconds(20)  # a client that takes no byte for so long is closed
+
+
+@frozen
+class EchoAgentConfig:
+    """`[agent]` of type echo: streams the prompt back."""
+
+    type: Literal["echo"] = "echo"
+    words_per_second: float = number(50, least=0.001, most=1e6)
+
+
+AgentConfig = EchoAgentConfig  # the union of the values below, as others come
+
+#: By `type`; the first is the default.
+AGENTS: Mapping[str, type[AgentConfig]] = MappingProxyType({"echo": EchoAgentConfig})
+
+
+@frozen
+class SessionConfig:
+    """`[session]`: the turns of one conversation."""
+
+    busy: Literal["queue", "interrupt", "refuse"] = "queue"  # a prompt that comes while a turn runs
+    queue_limit: int = count(32, most=100_000)  # prompts that wait; beyond it they are refused
+    turn_idle_seconds: float = seconds(600)  # without anything from the agent
+    turn_seconds: float = seconds(3600)
+    permission_seconds: float = seconds(600)  # after the last client has gone
+    keep_bytes: int = count(8_388_608, least=1024, most=1 << 34)  # of one session's log, in memory
+
+
+@frozen
+class ExecConfig:
+    """`[exec]`: what holds for all exec commands together."""
+
+    max_running: int = count(8, least=1, most=10_000)
+    max_waiting: int = count(32, most=100_000)  # beyond it they are refused
+    term_seconds: float = seconds(2)  # from TERM to KILL
+
+
+@frozen
+class DrainConfig:
+    """`[drain]`: how long each part of going down may take, and all of it."""
+
+    grace_seconds: float = seconds(20)  # for running turns to end by themselves
+    cleanup_seconds: float = seconds(5)  # to record a cancelled turn
+    exec_seconds: float = seconds(25)  # for execs, from the moment at which the turns are recorded
+    close_seconds: float = seconds(3)  # for clients to take what is left, and say goodbye
+    stop_budget_seconds: float = seconds(60)  # at the end of which it ends, whatever happens
+
+
+# --- the whole --------------------------------------------------------------------------------------
+
+#: What every exec finds in its environment, and may show.
+PUBLIC_NAMES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "SHELL", "TERM"})
+
+_SHELLS_OWN = frozenset({"PWD", "OLDPWD", "PPID", "IFS", "SHLVL", "UID", "HOSTNAME", "GATEWAY_TRIO_EXEC_ID", "_"})
+_VARIABLE = re.compile(r"\$\{?#?([A-Za-z_][A-Za-z0-9_]*)")
+
+_SLACK_SECONDS = 3  # of the budget, for what has no limit of its own
+
+
+def sum_faults(drain: DrainConfig, execs: ExecConfig) -> Iterator[Fault]:
+    """Yield the fault of a budget in which the parts of a drain have no room."""
+    parts = {
+        "grace": drain.grace_seconds,
+        "cleanup": drain.cleanup_seconds,
+        "exec": drain.exec_seconds,
+        "exec.term": execs.term_seconds,
+        "close": drain.close_seconds,
+        "slack": _SLACK_SECONDS,
+    }
+    needed = sum(parts.values())
+    if round(needed - drain.stop_budget_seconds, 6) > 0:
+        listed = " + ".join(f"{name} {value:g}" for name, value in parts.items())
+        message = f"is {drain.stop_budget_seconds:g}, and must be at least {listed} = {needed:g}"
+        yield Fault("drain.stop_budget_seconds", message)
+
+
+def _frozen_copy(commands: Mapping[str, QuickCommand]) -> Mapping[str, QuickCommand]:
+    return MappingProxyType({**commands})
+
+
+@frozen
+class Config:
+    """All of it. `Config()` is a config with every default."""
+
+    server: ServerConfig = field(factory=ServerConfig)
+    agent: AgentConfig = field(factory=EchoAgentConfig)
+    session: SessionConfig = field(factory=SessionConfig)
+    exec: ExecConfig = field(factory=ExecConfig)
+    drain: DrainConfig = field(factory=DrainConfig)
+    quick_commands: Mapping[str, QuickCommand] = field(
+        default=MappingProxyType({}), converter=_frozen_copy, hash=False
+    )
+    #: Of the quick commands, their aliases followed.
+    catalog: Catalog = field(init=False, eq=False, repr=False)
+
+    @catalog.default
+    def _(self) -> Catalog:
+        return Catalog.build(self.quick_commands.values())
+
+    def __attrs_post_init__(self) -> None:
+        if faults := tuple(sum_faults(self.drain, self.exec)):
+            raise ConfigError(faults)
+
+    @property
+    def secret_names(self) -> tuple[str, ...]:
+        """The names of environment variables whose values no exec may show.
+
+        Secrets stand in the environment, and the config only names them. What an exec mentions, as `$NAME` in
+        its command or as a key of its `env`, is taken for one, but for `PUBLIC_NAMES` and what a shell sets.
+        """
+        names: set[str] = set()
+        for command in self.quick_commands.values():
+            if isinstance(command, ExecCommand):
+                text = " ".join((command.command or "", *(command.argv or ())))
+                names.update(_VARIABLE.findall(text), command.env)
+        return tuple(sorted(names - PUBLIC_NAMES - _SHELLS_OWN))
+
+
+class ConfigError(ValueError):
+    """The config cannot be used. The text lists every fault, one a line."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(map(str, faults)))
+        self.faults = faults

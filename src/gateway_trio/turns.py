@@ -1,0 +1,466 @@
+"""Turns: admission, the queue, the agent's body, the outcome.
+
+A turn is two tasks. The *turn task*, in the nursery `turns`, owns the outcome, the time limits and the saving.
+The agent's *body* runs in the nursery `agents`, the outermost, under a scope of its own. So an agent that
+ignores its cancellation costs its own turn and not the drain: after `cleanup_seconds` the turn task records
+the outcome without it, and leaves.
+
+`admit` and `advance` are synchronous: between the look at the phase and the task there is no checkpoint. A
+body is started in `agents` by the turn task, which stands in a nursery inside it, so that one is always open.
+"""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+import trio
+from attrs import frozen
+
+from gateway_trio.agents import (
+    Agent,
+    AgentError,
+    BackendUnavailable,
+    Emission,
+    Emit,
+    TextDelta,
+    ThoughtDelta,
+    TurnOver,
+    Usage,
+)
+from gateway_trio.agents import Turn as View
+from gateway_trio.config import Config
+from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
+from gateway_trio.core.jsonrpc import Problem, problem
+from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.session import Busy, Place, TurnState
+from gateway_trio.drain import Coordinator
+from gateway_trio.emissions import TooBig, clean, to_update
+from gateway_trio.history import history
+from gateway_trio.sessions import Over, Session
+from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
+
+__all__ = ["ABANDONED_LIMIT", "Ask", "Turn", "Turns"]
+
+log = structlog.get_logger("gateway_trio.turns")
+
+#: Agents that ignored their cancellation and still run. Beyond it prompts are refused as `busy`.
+ABANDONED_LIMIT = 8
+
+
+@frozen
+class Ask:
+    """A prompt as it was sent. `sender` is the connection; `replaces` a turn that is run again."""
+
+    text: str
+    blocks: tuple[Mapping[str, Any], ...]
+    principal: str
+    sender: object = None
+    key: str | None = None
+    busy: Busy | None = None  #: None: the config's
+    digest: str = ""  #: of text and blocks, by which a repeated key's prompt is known
+    replaces: str | None = None
+
+
+class Turn(Place):
+    """One prompt on its way to its outcome. All its scopes exist from admission on."""
+
+    def __init__(self, session: Session, ask: Ask) -> None:
+        super().__init__()
+        self.id = "t" + secrets.token_hex(6)
+        self.session = session
+        self.ask = ask
+        self.digest = ask.digest
+        self.seq = 0
+        self.ended: Change | None = None
+        self.ended_at = 0
+        self.refused: list[Callable[[Problem], object]] = []
+        self.draining = trio.Event()
+        self._scope = trio.CancelScope()
+        self._done = trio.Event()
+        self._asked: tuple[TurnState, str | None] | None = None
+        self._gives_up = math.inf
+        self._waiting = trio.CancelScope()
+        self._active = 0.0
+        self._error: BaseException | None = None
+
+    @property
+    def asked(self) -> tuple[TurnState, str | None] | None:
+        """The outcome that somebody asked for, and why."""
+        return self._asked
+
+    @property
+    def over(self) -> bool:
+        """Whether it has its outcome, or is about to have it."""
+        return self.ended is not None
+
+    def cancel(self, outcome: TurnState, reason: str | None, *, cleanup_seconds: float) -> None:
+        """End the body; the first outcome that is asked for stands. Safe at any time."""
+        if self._asked is None:
+            self._asked = (outcome, reason)
+            self._gives_up = trio.current_time() + cleanup_seconds
+        self._scope.cancel()
+        self._waiting.cancel()
+
+    # --- the body, in `agents` ---
+
+    async def body(self, agent: Agent, view: View, emit: Emit) -> None:
+        """Run the agent. Whatever it raises is kept for the outcome; a cancel from outside passes."""
+        try:
+            with self._scope:
+                await agent.run(view, emit)
+        except* Exception as group:  # noqa: BLE001 - an agent is other people's code
+            self._error = group
+        finally:
+            self._done.set()
+
+    # --- the wait for it, in `turns` ---
+
+    async def wait(self, *, idle_seconds: float, turn_seconds: float, cleanup_seconds: float) -> bool:
+        """Wait for the body within its limits; False if it was given up.
+
+        A cancel from outside (the tree's deadline) passes.
+        """
+        self._active = start = trio.current_time()
+        while not self._done.is_set():
+            now = trio.current_time()
+            limit = min(start + turn_seconds, self._active + idle_seconds)
+            if self._asked is not None:
+                if now >= self._gives_up:
+                    return False
+                limit = self._gives_up
+            elif now >= limit:
+                slow = "turn_idle" if now < start + turn_seconds else "turn_too_long"
+                self.cancel(TurnState.FAILED, slow, cleanup_seconds=cleanup_seconds)
+                continue
+            self._waiting = trio.CancelScope(deadline=limit)
+            with self._waiting:
+                await self._done.wait()
+        return True
+
+    def emitted(self) -> None:
+        """The agent is alive: its idle limit counts from now."""
+        self._active = trio.current_time()
+
+    def outcome(self) -> tuple[TurnState, str | None, str | None]:
+        """Return outcome, reason and a sentence for the user, from what was asked and how the body ended."""
+        cut = self._scope.cancelled_caught or not self._done.is_set() or self._error is not None
+        if self._asked is not None and cut:
+            return (*self._asked, None)
+        if not self._done.is_set():
+            return TurnState.INTERRUPTED, "cut", None
+        if self._error is None:
+            return TurnState.COMPLETED, None, None
+        return (TurnState.FAILED, *_explain(self.id, self._error))
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def _explain(turn_id: str, error: BaseException) -> tuple[str, str]:
+    """Return a reason and a sentence; what the agent did not name is logged, and not shown."""
+    leaves = _leaves(error)
+    for leaf in leaves:
+        if isinstance(leaf, BackendUnavailable):
+            return "backend_unavailable", str(leaf)
+    for leaf in leaves:
+        if isinstance(leaf, AgentError):
+            return "failed", str(leaf)
+    log.error("agent failed", turn=turn_id, exc_info=error)
+    return "internal", "the agent failed; the log says why"
+
+
+class Turns:
+    """All turns of a gateway. `nursery` and `agents` are the two nurseries of the tree, set when they open."""
+
+    nursery: trio.Nursery
+    agents: trio.Nursery
+
+    def __init__(self, config: Config, coordinator: Coordinator, store: Store, agent: Agent) -> None:
+        self.config = config
+        self._coordinator = coordinator
+        self._store = store
+        self._agent = agent
+        self._limiter = trio.CapacityLimiter(40)
+        self._live: dict[str, Turn] = {}
+
+    # --- admission: one synchronous step ---
+
+    def admit(self, session: Session, ask: Ask) -> Turn | Problem:
+        """Take a prompt or refuse it. One that is taken has its place, is counted, and its task is started."""
+        if not self._coordinator.admits(Lane.TURN):
+            return self.draining()
+        busy = ask.busy or Busy(self.config.session.busy)
+        turn = Turn(session, ask)
+        if len(self._coordinator.timeline.abandoned) >= ABANDONED_LIMIT:
+            return problem(
+                "busy", "too many agents ignore their cancellation; restart the gateway", admitted=False
+            )
+        position = session.conversation.admit(turn, busy)
+        if position is None:
+            return problem("busy", _BUSY[busy is Busy.REFUSE], admitted=False)
+        self._coordinator.storing.add(turn)
+        self.nursery.start_soon(self._accept, turn, busy, position)
+        return turn
+
+    def draining(self) -> Problem:
+        """The refusal of everything that would need the agent while draining."""
+        reasons = sorted(reason.value for reason in self._coordinator.state.reasons)
+        message = "The gateway is draining; nothing was sent to the agent. Quick commands still run."
+        return problem("draining", message, admitted=False, extra={"reasons": reasons})
+
+    async def _accept(self, turn: Turn, busy: Busy, position: int) -> None:
+        """Store the prompt; only then is it accepted. The task that `admit` started."""
+        session, ask = turn.session, turn.ask
+        row = AddTurn(turn.id, session.id, ask.key, ask.digest)
+
+        def bodies(seq: int) -> list[Prompt | Change]:
+            prompt = Prompt(ask.text, "turn", ask.blocks, ask.sender, ask.replaces)
+            return [prompt, self._change(turn, TurnState.QUEUED, seq=seq, position=position)]
+
+        stored = False
+        try:
+            with trio.CancelScope(shield=True, deadline=self._limit()):
+                turn.seq = (await session.record(turn.id, bodies, row))[0].number
+                stored = True
+        except StoreUnavailable as fault:
+            log.warning("prompt not stored", session=session.id, error=str(fault))
+        finally:
+            self._coordinator.storing.discard(turn)
+            self._accepted(turn, busy) if stored else self._not_accepted(turn)
+            self._coordinator.poke()
+
+    def _accepted(self, turn: Turn, busy: Busy) -> None:
+        conversation = turn.session.conversation
+        conversation.stored(turn)
+        self._live[turn.id] = turn
+        if busy is Busy.INTERRUPT and conversation.running is not None:
+            self.cancel(conversation.running, TurnState.CANCELLED, "interrupted by the next prompt")
+        if turn.asked is not None:
+            self.cancel(turn, *turn.asked)
+        elif self._coordinator.going_down:
+            # Accepted in the very moment in which turns were cancelled: nothing will start it any more.
+            self._settle(turn)
+        self.advance(turn.session)
+
+    def _not_accepted(self, turn: Turn) -> None:
+        turn.session.conversation.refuse(turn)
+        fault = problem("store_unavailable", "the prompt could not be stored; nothing was sent", admitted=False)
+        for answer in turn.refused:
+            answer(fault)
+        self.advance(turn.session)
+
+    # --- starting: the second look at the phase ---
+
+    def advance(self, session: Session) -> None:
+        """Start the session's next turn, if the gateway is open and nothing runs in it."""
+        if not self._coordinator.admits(Lane.TURN):
+            return
+        turn = session.conversation.start()
+        if turn is not None:
+            self._coordinator.turns.add(turn)
+            self.nursery.start_soon(self._run, turn)
+
+    async def _run(self, turn: Turn) -> None:
+        limits = self.config.session
+        waited = False
+        outcome: tuple[TurnState, str | None, str | None] = (TurnState.INTERRUPTED, "cut", None)
+        try:
+            if await self._begin(turn):
+                view = self._view(turn)
+                self.agents.start_soon(turn.body, self._agent, view, self._emit(turn))
+                waited = await turn.wait(
+                    idle_seconds=limits.turn_idle_seconds,
+                    turn_seconds=limits.turn_seconds,
+                    cleanup_seconds=self.config.drain.cleanup_seconds,
+                )
+                outcome = turn.outcome()
+                if not waited:
+                    self._abandon(turn)
+            else:
+                outcome = (TurnState.FAILED, "store_unavailable", "the store would not take the turn")
+        finally:
+            self._coordinator.timeline.turn_stopped()
+            with trio.CancelScope(shield=True, deadline=self._limit()):
+                await self._record(turn, *outcome)
+
+    async def _begin(self, turn: Turn) -> bool:
+        """Store that it runs, before it does."""
+        move = MoveTurn(turn.id, frozenset({TurnState.QUEUED}), TurnState.RUNNING)
+        try:
+            with trio.CancelScope(shield=True, deadline=self._limit()):
+                await turn.session.record(turn.id, lambda _: [self._change(turn, TurnState.RUNNING)], move)
+                return True
+        except StoreUnavailable as fault:
+            log.warning("turn not started", turn=turn.id, error=str(fault))
+        return False
+
+    def _view(self, turn: Turn) -> View:
+        return View(
+            turn.session.id, turn.id, turn.ask.text, turn.ask.blocks, history(turn.session.log, without=turn.id),
+            turn.ask.principal, turn.draining, self._limiter,
+        )  # fmt: skip
+
+    def _abandon(self, turn: Turn) -> None:
+        """Name a body that ignores its cancellation; it is taken off the list when it ends after all."""
+        timeline = self._coordinator.timeline
+        timeline.turn_abandoned(turn.id)
+        log.warning("agent ignores its cancellation", turn=turn.id, session=turn.session.id)
+
+        async def until_it_ends() -> None:
+            await turn._done.wait()  # noqa: SLF001 - a turn's own affair
+            timeline.turn_let_go(turn.id)
+
+        self.agents.start_soon(until_it_ends)
+
+    # --- the outcome ---
+
+    async def _drop(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
+        with trio.CancelScope(shield=True, deadline=self._limit()):
+            await self._record(turn, outcome, reason, None)
+
+    async def _record(self, turn: Turn, outcome: TurnState, reason: str | None, message: str | None) -> None:
+        """Store and log the one outcome, then let the next turn start.
+
+        Called in a shield with a limit; where the store is slower than that, the log has the outcome alone.
+        """
+        ran = turn.state is TurnState.RUNNING
+        sources = frozenset({TurnState.QUEUED, TurnState.RUNNING})
+        turn.ended = change = self._change(turn, outcome, reason=reason, message=message)
+        entries = None
+        try:
+            move = MoveTurn(turn.id, sources, outcome)
+            entries = await turn.session.record(turn.id, lambda _: [change], move)
+        except StoreUnavailable as fault:
+            log.warning("outcome not stored", turn=turn.id, outcome=outcome.value, error=str(fault))
+        finally:
+            if entries is None:
+                entries = turn.session.insist(turn.id, lambda _: [change])
+            turn.ended_at = entries[0].number
+            if ran:
+                turn.session.conversation.end(turn, outcome)
+            self._live.pop(turn.id, None)
+            self._coordinator.turns.discard(turn)
+            self._coordinator.timeline.turn_ended(outcome, ran=ran)
+            self.advance(turn.session)
+            self._coordinator.poke()
+
+    def _change(self, turn: Turn, state: TurnState, **more: Any) -> Change:
+        message = more.pop("message", None)
+        facts = {"message": message} if message else None
+        ends = state not in (TurnState.QUEUED, TurnState.RUNNING)
+        stop = "end_turn" if state is TurnState.COMPLETED else None
+        seq = more.pop("seq", turn.seq)
+        return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts, stop_reason=stop, **more)
+
+    def _limit(self) -> float:
+        """When a commit is given up: no store may hold anything longer than `cleanup_seconds`."""
+        return trio.current_time() + self.config.drain.cleanup_seconds
+
+    # --- what others ask of turns ---
+
+    def find(self, turn_id: str) -> Turn | None:
+        """Return a turn that waits or runs."""
+        return self._live.get(turn_id)
+
+    def cancel(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
+        """End a turn that waits or runs with this outcome; does nothing to one that has one already."""
+        if turn.state is TurnState.QUEUED:
+            if not self._coordinator.going_down:
+                self._take_out(turn, outcome, reason)
+        elif not turn.over:
+            turn.cancel(outcome, reason, cleanup_seconds=self.config.drain.cleanup_seconds)
+
+    def _take_out(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
+        """End one that waits: its outcome is recorded by a task that is counted like a running turn."""
+        turn.session.conversation.drop(turn, outcome)
+        self._coordinator.turns.add(turn)
+        self.nursery.start_soon(self._drop, turn, outcome, reason)
+
+    def stop(self, session: Session) -> tuple[Turn | None, list[Turn]]:
+        """Cancel the running turn and the queue; return what ran and what was dropped."""
+        running, dropped = session.conversation.running, session.conversation.waiting()
+        for turn in dropped:
+            self.cancel(turn, TurnState.CANCELLED, "stopped")
+        if running is not None:
+            self.cancel(running, TurnState.CANCELLED, "stopped")
+        return running, dropped
+
+    def warn_all(self) -> None:
+        """Set `turn.draining` of every turn that runs."""
+        for turn in self._coordinator.turns:
+            turn.draining.set()
+
+    def cancel_all(self) -> None:
+        """The grace is over: end every running turn, each by its own scope."""
+        for turn in list(self._coordinator.turns):
+            if turn.state is TurnState.RUNNING:
+                self.cancel(turn, TurnState.INTERRUPTED, "the gateway went down")
+
+    def settle_queued(self) -> None:
+        """What was accepted and never started: a durable store keeps it for the next start, memory cannot."""
+        for turn in list(self._live.values()):
+            if turn.state is TurnState.QUEUED:
+                self._settle(turn)
+
+    def _settle(self, turn: Turn) -> None:
+        if self._store.durable:
+            self._coordinator.timeline.turn_left_queued()
+        else:
+            self._take_out(turn, TurnState.INTERRUPTED, "the gateway went down before it could start")
+
+    # --- what the agent says ---
+
+    def _emit(self, turn: Turn) -> Emit:
+        async def emit(emission: Emission) -> None:
+            await trio.lowlevel.checkpoint()
+            if turn.over:
+                raise TurnOver(f"turn {turn.id} has its outcome")
+            turn.emitted()
+            try:
+                await self._take(turn, emission)
+            except Over:
+                raise TurnOver(f"turn {turn.id} has its outcome") from None
+            except StoreUnavailable as fault:
+                raise AgentError("the answer could not be stored") from fault
+
+        return emit
+
+    async def _take(self, turn: Turn, emission: Emission) -> None:
+        def over() -> bool:
+            return turn.over
+
+        async def say(kind: Kind, text: str) -> None:
+            await turn.session.say(
+                turn.id,
+                kind,
+                clean(text),
+                lambda: turn.session.record(turn.id, lambda _: [Message(kind)], over=over),
+            )
+
+        match emission:
+            case TextDelta(text):
+                await say(Kind.ANSWER, text)
+            case ThoughtDelta(text):
+                await say(Kind.THOUGHT, text)
+            case Usage():
+                turn.session.usage = emission
+                turn.session.wake()
+            case _:
+                try:
+                    data = to_update(emission)
+                except TooBig as fault:
+                    raise AgentError(str(fault)) from None
+                await turn.session.record(turn.id, lambda _: [Update(data)], over=over)
+
+
+_BUSY = {
+    False: "the queue is full; send it again when there is room",
+    True: "a turn is running",
+}
