@@ -16,11 +16,11 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
 import trio
 import trio_websocket
 
 from gateway_trio.core.jsonrpc import CLOSES, Close
+from gateway_trio.log import get_logger
 from gateway_trio.outbox import Outbox
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KEEPALIVE_SECONDS", "Connection", "Dialect"]
 
-log = structlog.get_logger("gateway_trio.connection")
+log = get_logger("connection")
 
 #: A peer that was not heard for so long is pinged; if it is not heard for as long again, it is gone.
 KEEPALIVE_SECONDS = 20.0
@@ -110,7 +110,7 @@ class Connection:
         """Serve the connection to its end. Cancelling ends it without a close frame."""
         self._websocket, self._dialect = websocket, dialect
         clean = False
-        self.gateway.connections.add(self)
+        self.gateway.enter(self)
         try:
             await dialect.start()
             self.nursery.start_soon(self._read)

@@ -9,8 +9,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import structlog
-
 from gateway_trio.agents import HistoryItem
 from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Update
@@ -19,6 +17,7 @@ from gateway_trio.core.lifecycle import Phase, Reason
 from gateway_trio.core.text import short
 from gateway_trio.execs import Status
 from gateway_trio.history import NEW_CONVERSATION, history
+from gateway_trio.log import get_logger
 from gateway_trio.store import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -29,9 +28,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Control"]
 
-log = structlog.get_logger("gateway_trio.control")
+log = get_logger("control")
 
 _SHOWN = 10  #: items of the history, where none is asked for
+_MOST = 100  #: and at most
 _SHORT = 200  #: characters of one of them
 
 
@@ -143,7 +143,7 @@ class Control:
         return f"{principal.name}, role {principal.role.value}, session {session}"
 
     def _history(self, prompted: Prompted, rest: str) -> str:
-        items = history(prompted.session.log)[-int(rest or _SHOWN) :]
+        items = history(prompted.session.log)[-min(int(rest or _SHOWN), _MOST) :]
         return "\n".join(map(_item, items)) or "Nothing was said yet."
 
     def _ps(self, prompted: Prompted, _: str) -> str:

@@ -11,7 +11,6 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import structlog
 from attrs import evolve, field, frozen
 
 from gateway_trio.core.commands import (
@@ -27,6 +26,7 @@ from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.session import Busy
 from gateway_trio.history import last_prompt
+from gateway_trio.log import get_logger
 from gateway_trio.runner import ExecAsk
 from gateway_trio.sessions import Session, Work
 from gateway_trio.turns import Ask
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Asker", "Desk", "Prompted", "log_refusal"]
 
-log = structlog.get_logger("gateway_trio.desk")
+log = get_logger("desk")
 
 
 def log_refusal(refusal: Refusal, principal: str) -> None:

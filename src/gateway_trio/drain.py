@@ -16,17 +16,17 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
 import trio
 
 from gateway_trio.config import DrainConfig
 from gateway_trio.core import lifecycle
 from gateway_trio.core.lifecycle import Action, Asked, Lane, Phase, Reason
+from gateway_trio.log import get_logger
 from gateway_trio.report import Timeline
 
 __all__ = ["Coordinator"]
 
-log = structlog.get_logger("gateway_trio.drain")
+log = get_logger("drain")
 
 
 class Coordinator:

@@ -11,7 +11,6 @@ import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
 import trio
 import trio_websocket
 
@@ -22,13 +21,14 @@ from gateway_trio.dialects import DIALECTS
 from gateway_trio.guard import GuardedStream
 from gateway_trio.handshake import BadRequest, Head, read_head, upgrade, wants_upgrade
 from gateway_trio.http import PAGES, Answer, refuse, to_bytes
+from gateway_trio.log import get_logger
 
 if TYPE_CHECKING:
     from gateway_trio.gateway import Gateway
 
 __all__ = ["HANDSHAKE_SECONDS", "FrontDoor", "Isolated"]
 
-log = structlog.get_logger("gateway_trio.front_door")
+log = get_logger("front_door")
 
 #: From the accept to the end of the request head, and again to send an answer.
 HANDSHAKE_SECONDS = 5.0

@@ -11,7 +11,7 @@ from gateway_trio.agents import Agent
 from gateway_trio.config import Config
 from gateway_trio.connection import Connection
 from gateway_trio.control import Control
-from gateway_trio.core.jsonrpc import CLOSES
+from gateway_trio.core.jsonrpc import CLOSES, Close
 from gateway_trio.core.lifecycle import FINAL, Action, Phase, Reason
 from gateway_trio.desk import Desk
 from gateway_trio.drain import Coordinator
@@ -60,6 +60,7 @@ class Gateway:
         self.desk = Desk(self)
         self._background: trio.Nursery
         self._in_background = False
+        self._leaving: Close | None = None
         self._wire()
 
     def _wire(self) -> None:
@@ -132,13 +133,18 @@ class Gateway:
         for session in self.sessions:
             self.turns.advance(session)
 
+    def enter(self, connection: Connection) -> None:
+        """A connection stands. One whose handshake ended when the doors had closed leaves at once."""
+        self.connections.add(connection)
+        if self._leaving is not None:
+            connection.close(self._leaving, pull_to_end=True)
+
     def close_sockets(self) -> None:
         """Let each connection send what is left, then say goodbye."""
-        shutdown = Reason.SHUTDOWN in self.coordinator.state.reasons or not (
-            FINAL & self.coordinator.state.reasons
-        )
+        restart = self.coordinator.state.reasons & FINAL == {Reason.RESTART}
+        self._leaving = CLOSES["restart" if restart else "shutdown"]
         for connection in self.connections:
-            connection.close(CLOSES["shutdown" if shutdown else "restart"], pull_to_end=True)
+            connection.close(self._leaving, pull_to_end=True)
 
     async def keep_alive(self, seconds: float) -> None:
         """Look after silent connections, all of them, again and again. Runs until cancelled."""

@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import structlog
 import trio
 from attrs import frozen
 
@@ -30,12 +29,13 @@ from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.drain import Coordinator
 from gateway_trio.execs import Facts, Limits, Spawn, Status, Stop, kill_at_once
+from gateway_trio.log import get_logger
 from gateway_trio.sessions import Session
 from gateway_trio.store import AddExec, EndExec, Store, StoreUnavailable
 
 __all__ = ["Exec", "ExecAsk", "ExecRunner", "once"]
 
-log = structlog.get_logger("gateway_trio.execs")
+log = get_logger("execs")
 
 #: What a status is among the states of the wire.
 STATES: Mapping[Status, str] = MappingProxyType(

@@ -11,7 +11,6 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 import trio
 
 from gateway_trio.agents import Usage
@@ -19,6 +18,7 @@ from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Body, Change, Entry, Kind, Log
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.session import Conversation
+from gateway_trio.log import get_logger
 from gateway_trio.store import AddEvent, AddSession, Store, StoreUnavailable
 from gateway_trio.store import Change as Row
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Over", "Reader", "Registry", "Session", "TooManySessions", "Work"]
 
-log = structlog.get_logger("gateway_trio.sessions")
+log = get_logger("sessions")
 
 #: Sessions in memory. Beyond it the oldest that nobody reads and in which nothing happened is forgotten; if
 #: there is none, new ones are refused.

@@ -16,7 +16,6 @@ import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import structlog
 import trio
 from attrs import frozen
 
@@ -40,12 +39,13 @@ from gateway_trio.core.session import Busy, Place, TurnState
 from gateway_trio.drain import Coordinator
 from gateway_trio.emissions import TooBig, clean, to_update
 from gateway_trio.history import history
+from gateway_trio.log import get_logger
 from gateway_trio.sessions import Over, Session
 from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
 
 __all__ = ["ABANDONED_LIMIT", "Ask", "Turn", "Turns"]
 
-log = structlog.get_logger("gateway_trio.turns")
+log = get_logger("turns")
 
 #: Agents that ignored their cancellation and still run. Beyond it prompts are refused as `busy`.
 ABANDONED_LIMIT = 8

@@ -20,6 +20,7 @@ For `/chat` a cursor is *whole*: an open message is stepped over and given once 
 from __future__ import annotations
 
 import enum
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -142,7 +143,7 @@ class Log:
         self.trimmed = 0  #: the highest number that is not kept any more
         self._keep_bytes = keep_bytes
         self._bytes = 0
-        self._entries: dict[int, Entry] = {}
+        self._entries: OrderedDict[int, Entry] = OrderedDict()  # its first is found in constant time
         self._open: dict[str, Entry] = {}
         self._ended: dict[str, int] = {}
 
@@ -210,20 +211,21 @@ class Log:
 
     def _grow(self, size: int) -> None:
         self._bytes += size
-        if self._bytes <= self._keep_bytes:
-            return
-        for entry in list(self._oldest_closed()):
-            del self._entries[entry.number]
-            self._bytes -= entry.bytes
-            self.trimmed = max(self.trimmed, entry.number)
-            if isinstance(entry.body, Change) and entry.body.ends:
-                del self._ended[entry.owner]
-            if self._bytes <= self._keep_bytes:
-                return
+        while self._bytes > self._keep_bytes and (oldest := self._oldest_closed()) is not None:
+            self._forget(oldest)
 
-    def _oldest_closed(self) -> Iterator[Entry]:
-        """Everything but open messages and the newest entry, which whoever just wrote it still looks at."""
-        return (entry for entry in self._entries.values() if not entry.open and entry.number != self.last)
+    def _oldest_closed(self) -> Entry | None:
+        """Pass over open messages, and stop at the newest entry: whoever wrote it still looks at it."""
+        closed = (entry for entry in self._entries.values() if not entry.open)
+        oldest = next(closed, None)
+        return None if oldest is None or oldest.number == self.last else oldest
+
+    def _forget(self, entry: Entry) -> None:
+        del self._entries[entry.number]
+        self._bytes -= entry.bytes
+        self.trimmed = max(self.trimmed, entry.number)
+        if isinstance(entry.body, Change) and entry.body.ends:
+            del self._ended[entry.owner]
 
 
 @frozen

@@ -34,7 +34,7 @@ from gateway_trio.core.jsonrpc import (
     problem,
     result,
 )
-from gateway_trio.core.lifecycle import Reason
+from gateway_trio.core.lifecycle import Lane, Reason
 from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.desk import Prompted, log_refusal
 from gateway_trio.dialects.acp_frames import ROOM, answer, commands_update, frames_of, usage_update
@@ -109,6 +109,8 @@ class AcpDialect:
             self.refuse(id_, problem("not_initialized", "initialize comes first"))
         elif id_ in self._asked:
             self.refuse(id_, problem("invalid_request", f"the request {id_!r} is not answered yet"))
+        elif method != "session/prompt" and not self.gateway.coordinator.admits(Lane.CONTROL):
+            self.refuse(id_, problem("draining", "the gateway closes", extra={"reasons": self._reasons()}))
         elif method not in self._methods:
             self.refuse(id_, problem("method_not_found", f"there is no method {method[:100]!r}"))
         elif isinstance(ask := acp.structure(acp.PARAMS[method], params), Problem):
