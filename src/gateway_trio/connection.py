@@ -5,7 +5,7 @@ always answered and a peer's close always noticed, whatever the writer is stuck 
 
 The writer sends what the outbox has, then what the dialect pulls from its sessions, and when the connection is
 to end, says so. Nobody else sends on this socket, but for pongs and pings, which are whole frames in a lock.
-A frame that is not taken within `send_seconds` ends the connection as 4101: the guard keeps what was not sent,
+A peer that takes no byte for `send_seconds` ends the connection as 4101: the guard keeps what was not sent,
 so a client that reads again within `close_seconds` sees that frame to its end and the close code after it.
 """
 
@@ -34,6 +34,8 @@ log = get_logger("connection")
 
 #: A peer that was not heard for so long is pinged; if it is not heard for as long again, it is gone.
 KEEPALIVE_SECONDS = 20.0
+#: Characters that are collected for one write, give or take a frame.
+_BATCH_CHARS = 64 * 1024
 #: Requests of one connection that wait for something (a new session's row, a config file's check).
 _TASKS = 32
 
@@ -206,10 +208,10 @@ class Connection:
     async def _write(self) -> None:
         """Send until the connection is to end, and until nothing is left if it is to end that way."""
         while self._close is None or self._pulls_to_end:
-            frame, is_notice = self._next()
-            if frame is not None:
-                await self._send(frame)
-                if is_notice:
+            frames, noticed = self._next_frames()
+            if frames:
+                await self._send(frames)
+                if noticed:
                     self.gateway.coordinator.noticed()
             elif self._close is not None:
                 return
@@ -217,16 +219,27 @@ class Connection:
                 await self._wake.wait()
                 self._wake = trio.Event()
 
-    def _next(self) -> tuple[str | None, bool]:
-        frame, is_notice = self.outbox.take()
-        if frame is not None:
-            return frame, is_notice
-        return self._dialect.pull(), False
+    def _next_frames(self) -> tuple[list[str], bool]:
+        """Return what there is to send, up to `_BATCH_CHARS`, and whether the phase notice is in it."""
+        frames: list[str] = []
+        size, noticed = 0, False
+        while size < _BATCH_CHARS:
+            frame, is_notice = self.outbox.take()
+            if frame is None:
+                frame = self._dialect.pull()
+            if frame is None:
+                break
+            frames.append(frame)
+            size += len(frame)
+            noticed = noticed or is_notice
+        return frames, noticed
 
-    async def _send(self, frame: str) -> None:
-        with trio.move_on_after(self.gateway.config.server.send_seconds) as patience:
+    async def _send(self, frames: list[str]) -> None:
+        """Send frames with one write; a peer that takes no byte for `send_seconds` is given up."""
+        self._guard.cork()
+        for frame in frames:
             await self._websocket.send_message(frame)
-        if patience.cancelled_caught:
+        if not await self._guard.flush():
             log.info("slow client", connection=self.id)
             self._close, self._pulls_to_end = CLOSES["slow"], False
 
@@ -235,7 +248,9 @@ class Connection:
         assert self._close is not None  # noqa: S101 - `_write` returned
         with trio.move_on_after(self.gateway.config.drain.close_seconds) as patience:
             if (frame := self._dialect.goodbye(self._close)) is not None:
+                self._guard.cork()
                 await self._websocket.send_message(frame)
+                await self._guard.flush()
             with self._closing:
                 closed = self._websocket.aclose(self._close.code, self._close.reason)
                 self.gateway.coordinator.timeline.said_goodbye()

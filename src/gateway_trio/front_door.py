@@ -135,7 +135,8 @@ class FrontDoor:
         The socket counts until then: a drain waits until each peer has read our last word, or is out of time.
         """
         coordinator = self._gateway.coordinator
-        guard = GuardedStream(stream, prefix=handshake)
+        send_seconds = self._gateway.config.server.send_seconds
+        guard = GuardedStream(stream, prefix=handshake, stall_seconds=send_seconds)
         coordinator.sockets.add(guard)
         try:
             unread = await self._speak(guard, head)

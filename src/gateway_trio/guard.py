@@ -2,8 +2,10 @@
 
 trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
 
+* Between `cork` and `flush` sends are only collected, so that many frames cost one write.
 * A send that was cancelled keeps the rest of its bytes, and the next send goes on there. Without it a cancelled
   `send_message` leaves a cut frame on the wire, and the next frame, even a close frame, lands inside it.
+* A peer that takes no byte for `stall_seconds` ends the sending, however slowly it reads otherwise.
 * `aclose`, by which trio-websocket says that it is done, only closes our half. The socket is closed by `end`,
   which first reads and throws away what still comes: closing a socket with unread bytes in it sends a reset, and
   the peer would lose the close frame that it has not read yet (RFC 1122 section 4.2.2.13).
@@ -11,6 +13,8 @@ trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
 """
 
 from __future__ import annotations
+
+import math
 
 import trio
 
@@ -20,14 +24,21 @@ _RECEIVE_BYTES = 65536
 
 
 class GuardedStream(trio.abc.Stream):
-    """A stream that survives cancelled sends; `prefix` are bytes that count as received first."""
+    """A stream that survives cancelled sends.
 
-    def __init__(self, stream: trio.abc.Stream, prefix: bytes = b"") -> None:
+    `prefix` are bytes that count as received first; `stall_seconds` is how long the peer may take no byte, `inf`
+    for ever.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, prefix: bytes = b"", stall_seconds: float = math.inf) -> None:
         self.last_received = trio.current_time()
         self._stream = stream
         self._socket = stream.socket if isinstance(stream, trio.SocketStream) else None
+        self._stall_seconds = stall_seconds
         self._prefix = prefix
         self._unsent = bytearray()
+        self._corked = False
+        self._sending = trio.StrictFIFOLock()
         self._done = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
@@ -43,20 +54,41 @@ class GuardedStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send what an earlier send left, then `data`. Cancelling keeps what was not sent for the next send."""
+        """Send what an earlier send left, then `data`. Cancelling keeps what was not sent for the next send.
+
+        While corked this only collects. Raises `trio.BrokenResourceError` where the peer takes nothing more.
+        """
         if self._done:
             raise trio.ClosedResourceError
+        self._unsent += data
+        if self._corked:
+            await trio.lowlevel.checkpoint()
+        elif not await self.flush():
+            raise trio.BrokenResourceError(f"the peer took no byte for {self._stall_seconds} s")
+
+    def cork(self) -> None:
+        """Collect what is sent from now on, until `flush`."""
+        self._corked = True
+
+    async def flush(self) -> bool:
+        """Send what was collected; False if the peer took no byte for too long. Cancelling loses nothing."""
+        self._corked = False
+        async with self._sending:
+            while self._unsent:
+                sent = 0
+                with trio.move_on_after(self._stall_seconds):
+                    sent = await self._send_some(bytes(self._unsent[:_RECEIVE_BYTES]))
+                if not sent:
+                    return False
+                del self._unsent[:sent]
+        return True
+
+    async def _send_some(self, data: bytes) -> int:
         if self._socket is None:
             await self._stream.send_all(data)
-            return
-        self._unsent += data
-        while self._unsent:
-            sent = await self._send_some(self._socket, bytes(self._unsent[:_RECEIVE_BYTES]))
-            del self._unsent[:sent]
-
-    async def _send_some(self, socket: trio.socket.SocketType, data: bytes) -> int:
+            return len(data)
         try:
-            return await socket.send(data)
+            return await self._socket.send(data)
         except OSError as fault:
             raise trio.BrokenResourceError(f"the socket broke: {fault}") from fault
 

@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 import trio
 
 from gateway_trio import log
+from gateway_trio.agents import Agent
 from gateway_trio.config import Config, ConfigError, load_config, secrets
 from gateway_trio.core.lifecycle import Reason
 from gateway_trio.gateway import Gateway
@@ -46,8 +47,9 @@ _log = log.get_logger("process")
 class _Program:
     """One run of the program."""
 
-    def __init__(self, config: Config, path: Path | None, report: Path | None) -> None:
+    def __init__(self, config: Config, path: Path | None, report: Path | None, agent: Agent | None) -> None:
         self._config = config
+        self._agent = agent
         self._path = path
         self._report = report
         self._gateway: Gateway | None = None
@@ -63,7 +65,13 @@ class _Program:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._receive, signals)
-                serving = partial(serve, self._config, store=MemoryStore(), check_restart=self._check_restart)
+                serving = partial(
+                    serve,
+                    self._config,
+                    agent=self._agent,
+                    store=MemoryStore(),
+                    check_restart=self._check_restart,
+                )
                 start = partial(nursery.start, serving)
                 self._gateway = await self._start(start)
                 if self._gateway is not None:
@@ -165,15 +173,18 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def run(path: Path | None, report: Path | None) -> int:
-    """Serve until told to stop, and return the exit code."""
+def run(path: Path | None, report: Path | None, *, agent: Agent | None = None) -> int:
+    """Serve until told to stop, and return the exit code.
+
+    `agent` answers prompts in a program of one's own; None for the one that the config names.
+    """
     log.configure()
     try:
         config = Config() if path is None else load_config(path, os.environ)
     except ConfigError as fault:
         print(f"{path or 'config'} cannot be used:\n{fault}", file=sys.stderr)
         return EX_CONFIG
-    program = _Program(config, path, report)
+    program = _Program(config, path, report, agent)
     faults: list[str] = []
     try:
         trio.run(program.main)

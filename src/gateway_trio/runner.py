@@ -145,7 +145,8 @@ class ExecRunner:
         try:
             stored = await self._begin(exec_)
             if stored:
-                await exec_.ready.wait()
+                if exec_.state == "queued":
+                    await exec_.ready.wait()
                 facts = await self._run_process(exec_)
         finally:
             self._coordinator.timeline.exec_ended(killed=facts.status in (Status.DEADLINE, Status.UNKNOWN))
@@ -160,10 +161,16 @@ class ExecRunner:
         where = None if ask.session is None else ask.session.id
         row = AddExec(exec_.id, where, ask.principal, ask.command.name, ask.words, exec_.began)
 
+        begins = exec_.ready.is_set() and exec_.stop.status is None
+        if begins:
+            exec_.state = "running"
+
         def bodies(seq: int) -> list[Prompt | Change]:
             prompt = Prompt(ask.text, "exec", sender=ask.sender)
             position = self._waiting.index(exec_) if exec_ in self._waiting else 0
-            return [prompt, self._change(exec_, "queued", seq=seq, position=position)]
+            queued = self._change(exec_, "queued", seq=seq, position=position)
+            # One that has its slot needs no second transaction to say that it runs.
+            return [prompt, queued, *([self._change(exec_, exec_.state, seq=seq)] if begins else [])]
 
         try:
             with trio.CancelScope(shield=True, deadline=self._limit()):
@@ -171,7 +178,6 @@ class ExecRunner:
                     await self._store.commit((row,))
                 else:
                     exec_.seq = (await ask.session.record(exec_.id, bodies, row, admin=exec_.admin))[0].number
-                log.info("exec", id=exec_.id, command=ask.command.name, principal=ask.principal)
                 return True
         except StoreUnavailable as fault:
             log.warning("exec not stored", id=exec_.id, error=str(fault))
@@ -192,13 +198,11 @@ class ExecRunner:
         limits = Limits(
             command.timeout_seconds, self.config.exec.term_seconds, command.background, secrets=self._secrets
         )
-        await self._tell(exec_, "running")
+        if exec_.state == "queued":
+            exec_.state = "running"
+            if (session := exec_.ask.session) is not None:
+                await session.put(exec_.id, lambda _: [self._change(exec_, "running")], admin=exec_.admin)
         return await execs.run_exec(spawn, limits, exec_.stop, lambda text: self._say(exec_, text))
-
-    async def _tell(self, exec_: Exec, state: str) -> None:
-        exec_.state = state
-        if (session := exec_.ask.session) is not None:
-            await session.put(exec_.id, lambda _: [self._change(exec_, state)], admin=exec_.admin)
 
     async def _say(self, exec_: Exec, text: str) -> None:
         exec_.last = text[-1:] or exec_.last
@@ -223,7 +227,15 @@ class ExecRunner:
             reason="draining" if never_ran else facts.status.value,
             stop_reason="cancelled" if facts.status is Status.CANCELLED else "end_turn",
         )
-        log.info("exec ended", id=exec_.id, status=facts.status.value, code=facts.exit_code, seconds=facts.seconds)
+        log.info(
+            "exec",
+            id=exec_.id,
+            command=exec_.ask.command.name,
+            principal=exec_.ask.principal,
+            status=facts.status.value,
+            code=facts.exit_code,
+            seconds=round(facts.seconds, 3),
+        )
         row, session = EndExec(exec_.id, wire, time.time()), exec_.ask.session
         try:
             line = closing_line(wire, silent=not exec_.last)
