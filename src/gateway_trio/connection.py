@@ -250,7 +250,7 @@ class Connection:
             if (frame := self._dialect.goodbye(self._close)) is not None:
                 self._guard.cork()
                 await self._websocket.send_message(frame)
-                await self._guard.flush()
+                self._guard.uncork()
             with self._closing:
                 closed = self._websocket.aclose(self._close.code, self._close.reason)
                 self.gateway.coordinator.timeline.said_goodbye()

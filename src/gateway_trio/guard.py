@@ -2,7 +2,7 @@
 
 trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
 
-* Between `cork` and `flush` sends are only collected, so that many frames cost one write.
+* After `cork` sends are only collected, until `flush` or `uncork`, so that many frames cost one write.
 * A send that was cancelled keeps the rest of its bytes, and the next send goes on there. Without it a cancelled
   `send_message` leaves a cut frame on the wire, and the next frame, even a close frame, lands inside it.
 * A peer that takes no byte for `stall_seconds` ends the sending, however slowly it reads otherwise.
@@ -67,12 +67,16 @@ class GuardedStream(trio.abc.Stream):
             raise trio.BrokenResourceError(f"the peer took no byte for {self._stall_seconds} s")
 
     def cork(self) -> None:
-        """Collect what is sent from now on, until `flush`."""
+        """Only collect what is sent from now on."""
         self._corked = True
+
+    def uncork(self) -> None:
+        """Let the next send go out, with what was collected before it."""
+        self._corked = False
 
     async def flush(self) -> bool:
         """Send what was collected; False if the peer took no byte for too long. Cancelling loses nothing."""
-        self._corked = False
+        self.uncork()
         async with self._sending:
             while self._unsent:
                 sent = 0

@@ -20,6 +20,7 @@ For `/chat` a cursor is *whole*: an open message is stepped over and given once 
 from __future__ import annotations
 
 import enum
+import math
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -114,6 +115,7 @@ class Entry:
     body: Body
     admin: bool = False
     open: bool = False
+    closed_by: int = 0  #: of a message that was closed: the number from which on everybody has all its text
     text: Text = field(factory=Text)
 
     @property
@@ -140,7 +142,7 @@ class Log:
 
     def __init__(self, keep_bytes: int) -> None:
         self.last = 0
-        self.trimmed = 0  #: the highest number that is not kept any more
+        self.trimmed = 0  #: whoever has less than this may lack something that is not kept any more
         self._keep_bytes = keep_bytes
         self._bytes = 0
         self._entries: OrderedDict[int, Entry] = OrderedDict()  # its first is found in constant time
@@ -192,6 +194,7 @@ class Log:
         entry = self._open.pop(owner, None)
         if entry is not None:
             entry.open = False
+            entry.closed_by = self.last + 1
 
     def mark(self) -> Mark:
         return Mark(self.last, {e.number: len(e.text) for e in self._open.values()})
@@ -223,7 +226,7 @@ class Log:
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.number]
         self._bytes -= entry.bytes
-        self.trimmed = max(self.trimmed, entry.number)
+        self.trimmed = max(self.trimmed, entry.number, entry.closed_by)
         if isinstance(entry.body, Change) and entry.body.ends:
             del self._ended[entry.owner]
 
@@ -279,7 +282,8 @@ class Cursor:
             return False
         for number, at in self._offsets.items():
             entry = self._log.get(number)
-            if number <= mark.last and entry is not None and at < mark.lengths.get(number, len(entry.text)):
+            length = math.inf if entry is None else len(entry.text)  # one that is lost was not told yet
+            if number <= mark.last and at < mark.lengths.get(number, length):
                 return False
         return True
 

@@ -8,6 +8,7 @@ close code; clients branch on these and on nothing else.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -149,6 +150,13 @@ def _not_a_number(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):  # which could not be sent back, as an id must
+        raise ValueError(f"{digits[:20]} is out of range")
+    return number
+
+
 def parse(text: str) -> Request | Notification | Response | tuple[RequestId, Problem]:
     """Read one frame. What is no valid message becomes an id (None if it has none) and the error to answer.
 
@@ -156,7 +164,7 @@ def parse(text: str) -> Request | Notification | Response | tuple[RequestId, Pro
     leaves it open).
     """
     try:
-        value = json.loads(text, parse_constant=_not_a_number)
+        value = json.loads(text, parse_constant=_not_a_number, parse_float=_finite)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no character
     except RecursionError:
