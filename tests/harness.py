@@ -17,9 +17,12 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Self
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from schema import Checker
 
 PATIENCE = 20.0  # seconds; what is waited for and does not come in this time is a failure
 
@@ -30,9 +33,21 @@ port = 0
 
 
 class Program:
-    """`gateway-trio serve` with this config, ready when made. Use it as a context manager."""
+    """`gateway-trio serve` with this config, ready when made. Use it as a context manager.
 
-    def __init__(self, tmp_path: Path, config: str = "", *, env: dict[str, str] | None = None, args=(), ready=True):
+    `script` is a Python program of the test's own that takes the same arguments, to run in its place.
+    """
+
+    def __init__(
+        self,
+        tmp_path: Path,
+        config: str = "",
+        *,
+        env: dict[str, str] | None = None,
+        args=(),
+        ready=True,
+        script: Path | None = None,
+    ):
         self.config = tmp_path / "gateway.toml"
         if "[server]" not in config:
             config = BASE + config
@@ -41,7 +56,16 @@ class Program:
         self.report_path = tmp_path / "report.json"
         self.started = time.monotonic()
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gateway_trio", "serve", "--config", self.config, "--report", self.report_path, *args],
+            [
+                sys.executable,
+                *(("-m", "gateway_trio") if script is None else (script,)),
+                "serve",
+                "--config",
+                self.config,
+                "--report",
+                self.report_path,
+                *args,
+            ],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
@@ -51,7 +75,10 @@ class Program:
         )
         self.log: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
-        self._readers = [threading.Thread(target=self._read, args=(pipe,), daemon=True) for pipe in (self.process.stdout, self.process.stderr)]
+        self._readers = [
+            threading.Thread(target=self._read, args=(pipe,), daemon=True)
+            for pipe in (self.process.stdout, self.process.stderr)
+        ]
         for reader in self._readers:
             reader.start()
         self.port = 0
@@ -67,7 +94,7 @@ class Program:
         pipe.close()
         self._lines.put(None)
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_) -> None:
@@ -124,12 +151,16 @@ class Program:
             with refusal:
                 return refusal.code, refusal.read().decode()
 
+    def open(self, path: str, **more):
+        """Open a WebSocket of the `websockets` package; its connection is its own context manager."""
+        more = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "max_size": 2**20, **more}
+        return connect(f"ws://127.0.0.1:{self.port}{path}", **more).__enter__()
+
     def chat(self, session: str = "main", **more) -> Chat:
-        return Chat(connect(f"ws://127.0.0.1:{self.port}/chat?session={session}", open_timeout=PATIENCE, close_timeout=PATIENCE, **more))
+        return Chat(self.open(f"/chat?session={session}", **more))
 
     def acp(self, *, ours: bool = True, **more) -> Acp:
-        more.setdefault("max_size", 2**20)
-        client = Acp(connect(f"ws://127.0.0.1:{self.port}/acp", open_timeout=PATIENCE, close_timeout=PATIENCE, **more))
+        client = Acp(self.open("/acp", **more))
         client.initialize(ours=ours)
         return client
 
@@ -193,20 +224,23 @@ class Refused(Exception):
 
 
 class Acp(_Client):
-    """An `/acp` client. `frames` has every frame, parsed, in its order."""
+    """An `/acp` client. `frames` has every frame, parsed, in its order. Each is held against ACP's schema."""
 
     def __init__(self, websocket):
         super().__init__(websocket)
         self.frames: list[dict] = []
+        self.checker = Checker()
         self._ids = 0
 
     def take(self, timeout: float = PATIENCE) -> dict:
-        frame = json.loads(self.websocket.recv(timeout))
+        frame = self.checker.check(self.websocket.recv(timeout))
         self.frames.append(frame)
         return frame
 
     def send(self, frame) -> None:
-        self.websocket.send(frame if isinstance(frame, str | bytes) else json.dumps(frame))
+        text = frame if isinstance(frame, str | bytes) else json.dumps(frame)
+        self.checker.sent(text)
+        self.websocket.send(text)
 
     def notify(self, method: str, params: dict) -> None:
         self.send({"jsonrpc": "2.0", "method": method, "params": params})
@@ -252,7 +286,9 @@ class Acp(_Client):
 
     def until_state(self, state: str) -> dict:
         """Return the first change of a turn's or exec's state to this one."""
-        return self.until(lambda f: any(ours_of(f).get(work, {}).get("state") == state for work in ("turn", "exec")))
+        return self.until(
+            lambda f: any(ours_of(f).get(work, {}).get("state") == state for work in ("turn", "exec"))
+        )
 
     def text(self, kind: str = "agent_message_chunk") -> str:
         """Return what all chunks of a kind say together, each message put together by its offsets."""

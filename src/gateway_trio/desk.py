@@ -134,7 +134,7 @@ class Desk:
     def _exec(self, asker: Asker, prompted: Prompted, verdict: RunExec) -> None:
         sender = prompted.sender
         ask = ExecAsk(
-            verdict.command, verdict.words, sender.principal.name, prompted.session, prompted.text, sender,
+            verdict.command, verdict.words, sender.principal.name, prompted.session, prompted.text, sender.id,
             prompted.key, prompted.digest,
         )  # fmt: skip
         self._answer(asker, prompted, self._gateway.execs.admit(ask))
@@ -145,7 +145,7 @@ class Desk:
             text,
             prompted.blocks,
             sender.principal.name,
-            sender,
+            sender.id,
             prompted.key,
             prompted.busy,
             prompted.digest,

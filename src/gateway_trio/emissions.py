@@ -46,6 +46,8 @@ def to_update(emission: Emission) -> Mapping[str, Any]:
             data, extra = {"sessionUpdate": "plan"}, {"entries": [dict(entry) for entry in entries]}
         case _:
             raise TypeError(f"an agent cannot emit {type(emission).__name__}")
+    if isinstance(data.get("title"), str):
+        data["title"] = clean(data["title"])
     whole = {**extra, **data}
     size = len(json.dumps(whole))
     if size > UPDATE_BYTES:

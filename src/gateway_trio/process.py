@@ -55,7 +55,7 @@ class _Program:
         self._gateway: Gateway | None = None
         self._asked = 0
         self._last_signal = float("-inf")
-        self._before_start: list[int] = []
+        self._early: int | None = None  #: a signal that came before the gateway stood
         self.exit_code = 0
 
     async def main(self) -> None:
@@ -76,6 +76,8 @@ class _Program:
                 self._gateway = await self._start(start)
                 if self._gateway is not None:
                     self._say_hello(self._gateway)
+                    if self._early is not None:
+                        self._signalled(self._early)
                     _settle_memory()
                     await self._gateway.closed.wait()
                     self._say_goodbye(self._gateway)
@@ -106,6 +108,7 @@ class _Program:
         name = signal.Signals(number).name
         _log.info("signal", signal=name)
         if self._gateway is None:
+            self._early = number
             self.exit_code = EX_TEMPFAIL if number == signal.SIGUSR1 else 0
             self._starting.cancel()
             return

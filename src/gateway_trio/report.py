@@ -9,7 +9,7 @@ from typing import Any
 import trio
 from attrs import asdict, field, frozen
 
-from gateway_trio.core.lifecycle import Phase, Reason, State
+from gateway_trio.core.lifecycle import FINAL, Phase, Reason, State
 from gateway_trio.core.session import TurnState
 
 __all__ = ["DrainReport", "Timeline"]
@@ -127,7 +127,7 @@ class Timeline:
         began = now if math.isnan(self._began) else self._began
         spans = self._spans(began, now)
         total = now - began
-        reason = Reason.SHUTDOWN if Reason.SHUTDOWN in state.asked else Reason.RESTART
+        reason = Reason.RESTART if state.reasons & FINAL == {Reason.RESTART} else Reason.SHUTDOWN
         asked = state.asked.get(reason)
         count = self._count
         first, last = self._notices

@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway_trio import execs
 from gateway_trio.config import Config
@@ -62,7 +62,7 @@ class ExecAsk:
     principal: str
     session: Session | None = None
     text: str = ""
-    sender: object = None
+    sender: str = ""
     key: str | None = None
     digest: str = ""
 
@@ -85,6 +85,11 @@ class Exec:
         self.stop = Stop()
         self.ready = trio.Event()  #: it has a slot, or was stopped before it got one
         self.last = ""  #: the last character of its output
+
+    @property
+    def session(self) -> Session | None:
+        """Where its events stand."""
+        return self.ask.session
 
     @property
     def admin(self) -> bool:
@@ -153,6 +158,7 @@ class ExecRunner:
             if stored:
                 with trio.CancelScope(shield=True, deadline=self._limit()):
                     await self._end(exec_, facts)
+            exec_.ask = evolve(exec_.ask, text="", words=())  # a key may keep the exec for long
             self._leave(exec_)
 
     async def _begin(self, exec_: Exec) -> bool:
@@ -178,6 +184,7 @@ class ExecRunner:
                     await self._store.commit((row,))
                 else:
                     exec_.seq = (await ask.session.record(exec_.id, bodies, row, admin=exec_.admin))[0].number
+                exec_.refused.clear()  # they hold on to a connection
                 return True
         except StoreUnavailable as fault:
             log.warning("exec not stored", id=exec_.id, error=str(fault))

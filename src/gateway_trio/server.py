@@ -17,6 +17,7 @@ whatever hangs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -116,36 +117,44 @@ class _Tree:
     async def _house(
         self, listeners: Sequence[trio.abc.Listener[Any]] | None, task_status: trio.TaskStatus[Gateway]
     ) -> None:
-        gateway, coordinator = self._gateway, self._coordinator
+        gateway = self._gateway
         await gateway.store.open()
         try:
-            async with trio.open_nursery() as services:
+            async with trio.open_nursery() as services, contextlib.AsyncExitStack() as stack:
                 services.start_soon(gateway.keep_alive, _LOOK_SECONDS)
                 gateway.begin(services)
                 if listeners is None:
                     listeners = await _listen(gateway.config)
+                for listener in listeners:
+                    stack.push_async_callback(listener.aclose)
                 gateway.addresses = [_address(listener) for listener in listeners]
-                async with trio.open_nursery() as connections:
-                    async with trio.open_nursery() as doors:
-                        async with trio.open_nursery() as gateway.execs.nursery:
-                            async with trio.open_nursery() as gateway.turns.nursery:
-                                if not coordinator.going_down:
-                                    coordinator.opened()
-                                    doors.start_soon(FrontDoor(gateway).serve, listeners, connections)
-                                    task_status.started(gateway)
-                                    await coordinator.until_turns_end()
-                            if coordinator.phase is Phase.FINISHING:
-                                await coordinator.until_execs_end()
-                        doors.cancel_scope.cancel()
-                    gateway.close_sockets()
-                    await coordinator.until_sockets_close()
-                    connections.cancel_scope.cancel()
+                await self._doors(listeners, task_status)
                 services.cancel_scope.cancel()
         finally:
             with trio.CancelScope(
                 shield=True, deadline=trio.current_time() + gateway.config.drain.cleanup_seconds
             ):
                 await gateway.store.aclose()
+
+    async def _doors(
+        self, listeners: Sequence[trio.abc.Listener[Any]], task_status: trio.TaskStatus[Gateway]
+    ) -> None:
+        gateway, coordinator = self._gateway, self._coordinator
+        async with trio.open_nursery() as connections:
+            async with trio.open_nursery() as doors:
+                async with trio.open_nursery() as gateway.execs.nursery:
+                    async with trio.open_nursery() as gateway.turns.nursery:
+                        if not coordinator.going_down:
+                            coordinator.opened()
+                            doors.start_soon(FrontDoor(gateway).serve, listeners, connections)
+                            task_status.started(gateway)
+                            await coordinator.until_turns_end()
+                    if coordinator.phase is Phase.FINISHING:
+                        await coordinator.until_execs_end()
+                doors.cancel_scope.cancel()
+            gateway.close_sockets()
+            await coordinator.until_sockets_close()
+            connections.cancel_scope.cancel()
 
 
 async def _listen(config: Config) -> list[trio.SocketListener]:

@@ -30,8 +30,8 @@ __all__ = ["Over", "Reader", "Registry", "Session", "TooManySessions", "Work"]
 
 log = get_logger("sessions")
 
-#: Sessions in memory. Beyond it the oldest that nobody reads and in which nothing happened is forgotten; if
-#: there is none, new ones are refused.
+#: Sessions in memory. Beyond it the oldest in which nothing runs and that nobody reads is forgotten; if there is
+#: none, new ones are refused.
 MAX_SESSIONS = 10_000
 
 
@@ -47,6 +47,10 @@ class Work(Protocol):
     ended: Change | None  #: its outcome, once it has one
     ended_at: int  #: the number of the event with the outcome
     refused: list[Callable[[Problem], object]]  #: called if it could not be stored, and then never began
+
+    @property
+    def session(self) -> Session | None:
+        """Where its events stand; None for an exec that belongs to no session."""
 
 
 class Reader(Protocol):
@@ -199,7 +203,7 @@ class Registry:
         if len(self._sessions) < MAX_SESSIONS:
             return
         for session in self._sessions.values():
-            if not session.readers and not session.log.last:
+            if not session.readers and session.conversation.idle:
                 self.forget(session)
                 return
-        raise TooManySessions(f"there are {MAX_SESSIONS} sessions, and each holds something")
+        raise TooManySessions(f"there are {MAX_SESSIONS} sessions, and each is in use")

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway_trio.agents import (
     Agent,
@@ -53,12 +53,12 @@ ABANDONED_LIMIT = 8
 
 @frozen
 class Ask:
-    """A prompt as it was sent. `sender` is the connection; `replaces` a turn that is run again."""
+    """A prompt as it was sent. `sender` names the connection; `replaces` a turn that is run again."""
 
     text: str
     blocks: tuple[Mapping[str, Any], ...]
     principal: str
-    sender: object = None
+    sender: str = ""
     key: str | None = None
     busy: Busy | None = None  #: None: the config's
     digest: str = ""  #: of text and blocks, by which a repeated key's prompt is known
@@ -239,6 +239,7 @@ class Turns:
     def _accepted(self, turn: Turn, busy: Busy) -> None:
         conversation = turn.session.conversation
         conversation.stored(turn)
+        turn.refused.clear()  # they hold on to a connection
         self._live[turn.id] = turn
         if busy is Busy.INTERRUPT and conversation.running is not None:
             self.cancel(conversation.running, TurnState.CANCELLED, "interrupted by the next prompt")
@@ -343,6 +344,7 @@ class Turns:
             if entries is None:
                 entries = turn.session.insist(turn.id, lambda _: [change])
             turn.ended_at = entries[0].number
+            turn.ask = evolve(turn.ask, text="", blocks=())  # a key may keep the turn for long
             if ran:
                 turn.session.conversation.end(turn, outcome)
             self._live.pop(turn.id, None)

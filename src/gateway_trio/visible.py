@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["sees"]
 
 
-def sees(connection: object, principal: Principal, log: Log) -> Callable[[Entry], bool]:
+def sees(connection_id: str, principal: Principal, log: Log) -> Callable[[Entry], bool]:
     """Return what a cursor asks of each entry: admins' entries are for admins, and nobody's own prompt is
     echoed live. Those that stand in the log already are history, one's own too.
     """
@@ -24,7 +24,7 @@ def sees(connection: object, principal: Principal, log: Log) -> Callable[[Entry]
     def sees_entry(entry: Entry) -> bool:
         if entry.admin and not admin:
             return False
-        own = isinstance(entry.body, Prompt) and entry.body.sender is connection
+        own = isinstance(entry.body, Prompt) and entry.body.sender == connection_id
         return not (own and entry.number >= live_from)
 
     return sees_entry

@@ -182,10 +182,6 @@ _WORDS = {
 }  # fmt: skip
 
 
-def _json_object(value: Any, _: Any) -> Any:
-    return _exactly(dict)(value, _)
-
-
 def _list_of(item: type) -> Callable[[Any, Any], Any]:
     def hook(value: Any, _: Any) -> Any:
         return [_exactly(item)(v, _) for v in _exactly(list)(value, _)]
@@ -208,7 +204,7 @@ def _optional_text(value: Any, _: Any) -> Any:
 
 
 _HOOKS: Mapping[str, Callable[[Any, Any], Any]] = {
-    "str": _exactly(str), "int": _exactly(int), "str | None": _optional_text, "_Json": _json_object,
+    "str": _exactly(str), "int": _exactly(int), "str | None": _optional_text,
     "list[str]": _list_of(str), "list[dict[str, Any]]": _list_of(dict),
     "str | int | float | None": _request_id,
 }  # fmt: skip

@@ -61,7 +61,7 @@ class Kind(enum.Enum):
 
 @frozen
 class Prompt:
-    """What a user sent. `sender` is the connection, to which it is not echoed live; `lane` is turn or exec.
+    """What a user sent. `sender` names the connection, to which it is not echoed live; `lane` is turn or exec.
 
     `replaces` is the turn that a `/retry` runs again.
     """
@@ -69,7 +69,7 @@ class Prompt:
     text: str
     lane: str
     blocks: tuple[Any, ...] = ()
-    sender: object = None
+    sender: str = ""
     replaces: str | None = None
 
 
@@ -117,13 +117,21 @@ class Entry:
     open: bool = False
     closed_by: int = 0  #: of a message that was closed: the number from which on everybody has all its text
     text: Text = field(factory=Text)
+    _body_bytes: int = field(init=False)
+
+    @_body_bytes.default
+    def _(self) -> int:
+        match self.body:
+            case Prompt(text, _, blocks):
+                return _ENTRY_BYTES + len(text) + len(repr(blocks))
+            case Update(data):
+                return _ENTRY_BYTES + len(repr(data))
+        return _ENTRY_BYTES
 
     @property
     def bytes(self) -> int:
-        size = self.text.bytes
-        if isinstance(self.body, Prompt):
-            size += len(self.body.text)
-        return size + _ENTRY_BYTES
+        """About what it takes in memory."""
+        return self._body_bytes + self.text.bytes
 
 
 @frozen

@@ -126,9 +126,10 @@ class Conversation(Generic[P]):
 
     def end(self, place: P, outcome: TurnState) -> None:
         """Record the running turn's outcome; the next one may start."""
+        if self.running is not place:
+            raise ImpossibleMove(f"{place.state.value}, and does not run here")
         place.move(outcome)
-        if self.running is place:
-            self.running = None
+        self.running = None
 
     def drop(self, place: P, outcome: TurnState) -> bool:
         """Take a stored turn out of the queue with an outcome; False if it does not wait there any more."""

@@ -67,7 +67,7 @@ class AcpDialect:
         self._speaks_ours = False
         self._waiting: dict[str, list[RequestId]] = {}  #: turn or exec → the prompts that it answers
         self._asked: dict[RequestId, Work] = {}  #: a prompt that waits → its turn or exec
-        self.leaving: dict[str, RequestId] = {}  #: session → the `session/close` that waits for its rest
+        self.leaving: dict[str, list[RequestId]] = {}  #: session → each `session/close` that waits for its rest
         self._sessions = sessions = SessionMethods(self)
         self._methods: Mapping[str, Callable[[RequestId, Any], None]] = {
             "authenticate": self._authenticate,
@@ -171,7 +171,7 @@ class AcpDialect:
                 log_refusal(verdict, principal.name)
                 self.refuse(id_, gateway.desk.refusal(verdict))
             case RunExec(command, words):
-                exec_ = gateway.execs.admit(ExecAsk(command, words, principal.name, sender=self.connection))
+                exec_ = gateway.execs.admit(ExecAsk(command, words, principal.name, sender=self.connection.id))
                 if isinstance(exec_, Problem):
                     self.refuse(id_, exec_)
                     return
@@ -270,7 +270,7 @@ class AcpDialect:
             self._cancel_work(running)
             return
         for exec_ in self.gateway.execs.list():
-            if exec_.ask.session is attachment.session and exec_.ask.sender is self.connection:
+            if exec_.ask.session is attachment.session and exec_.ask.sender == self.connection.id:
                 self._cancel_work(exec_)
 
     def _cancel_work(self, work: Work) -> None:
@@ -293,11 +293,24 @@ class AcpDialect:
         return frames
 
     def _idle(self, attachment: Attachment) -> list[str]:
+        if overdue := self._overdue(attachment):
+            return overdue
         usage = attachment.session.usage
         if usage is None or usage is attachment.usage:
             return self._sessions.left(attachment.session)
         attachment.usage = usage
         return [usage_update(attachment.session.id, usage)]
+
+    def _overdue(self, attachment: Attachment) -> list[str]:
+        """Return the answers whose outcomes this cursor did not show: trimmed, or before where it began."""
+        frames = []
+        for id_, work in list(self._asked.items()):
+            change = work.ended
+            if work.session is attachment.session and change and 0 < work.ended_at < attachment.cursor.next:
+                self._waiting.pop(work.id, None)
+                del self._asked[id_]
+                frames.append(answer(id_, change, self._reasons()))
+        return frames
 
     def available_commands(self, session: Session) -> str:
         return commands_update(session.id, self.gateway.config.catalog, self.connection.principal.role)

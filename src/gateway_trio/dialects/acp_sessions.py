@@ -100,7 +100,7 @@ class SessionMethods:
         for exec_ in gateway.execs.list():
             if exec_.ask.session is session:
                 gateway.execs.stop(exec_, Status.CANCELLED)
-        self._dialect.leaving[session.id] = id_
+        self._dialect.leaving.setdefault(session.id, []).append(id_)
         self._connection.poke()
 
     def left(self, session: Session) -> list[str]:
@@ -111,7 +111,7 @@ class SessionMethods:
         if busy or session.id not in self._dialect.leaving:
             return []
         self._dialect.attachments.drop(session.id)
-        return [encode(result(self._dialect.leaving.pop(session.id), {}))]
+        return [encode(result(id_, {})) for id_ in self._dialect.leaving.pop(session.id)]
 
     def _find(self, id_: RequestId, session_id: str) -> Session | None:
         session = self._sessions.find(session_id)
@@ -121,7 +121,7 @@ class SessionMethods:
         return session
 
     def _sees(self, session: Session) -> Any:
-        return sees(self._connection, self._connection.principal, session.log)
+        return sees(self._connection.id, self._connection.principal, session.log)
 
     def _read(self, session: Session, cursor: Cursor) -> None:
         """The response is in the outbox, so it goes first; then the commands, then what the cursor gives."""

@@ -41,7 +41,7 @@ class ChatDialect:
         self._gateway = connection.gateway
         self._name = parse_qs(query).get("session", ["main"])[-1][:128]
         self._attachments = Attachments(connection, _ROOM, self._render)
-        self._attachment: Attachment
+        self._attachment: Attachment | None = None
         self._told = Phase.OPEN
 
     async def start(self) -> None:
@@ -54,13 +54,13 @@ class ChatDialect:
             self._connection.send(f"There is no session for you now: {fault}")
             self._connection.close(CLOSES["internal"], pull_to_end=True)
             return
-        cursor = Cursor.live(session.log, sees(self._connection, principal, session.log), whole=True)
+        cursor = Cursor.live(session.log, sees(self._connection.id, principal, session.log), whole=True)
         self._attachment = self._attachments.attach(session, cursor)
         self._connection.announce()
 
     def received(self, text: str) -> None:
         """Take a prompt or a command. An empty frame is none."""
-        if text.strip():
+        if text.strip() and self._attachment is not None:
             self._gateway.desk.submit(self, Prompted(self._attachment.session, text, sender=self._connection))
 
     # --- how a prompt is answered ---
