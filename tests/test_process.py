@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import os
 import signal
@@ -11,8 +12,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from harness import PATIENCE, Program, alive, ours_of
 from websockets.sync.client import connect
+
+from harness import PATIENCE, Program, alive, ours_of
 
 ROOT = Path(__file__).parent.parent
 
@@ -100,11 +102,9 @@ def test_a_burst_of_signals_is_one(tmp_path):
 
 def second_signal(program: Program, number: int) -> None:
     """Send a signal that is none of the burst before it: a log line says when that was long enough ago."""
-    import datetime
-
     lines = [json.loads(line) for line in program.log if '"event": "signal"' in line]
-    last = datetime.datetime.fromisoformat(lines[-1]["timestamp"].replace("Z", "+00:00"))
-    while (datetime.datetime.now(datetime.UTC) - last).total_seconds() < 0.3:
+    last = dt.datetime.fromisoformat(lines[-1]["timestamp"].replace("Z", "+00:00"))
+    while (dt.datetime.now(dt.UTC) - last).total_seconds() < 0.3:
         program.get("/livez")
     program.signal(number)
 
@@ -224,4 +224,4 @@ def test_the_example_that_embeds(tmp_path):
         program.kill()
         program.wait()
     assert "KeyboardInterrupt" in errors
-    assert program.returncode == -signal.SIGINT or program.returncode == 1
+    assert program.returncode in {-signal.SIGINT, 1}
