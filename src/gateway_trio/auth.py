@@ -10,7 +10,7 @@ Without tokens everyone on loopback is `admin`; binding anything else is refused
 from __future__ import annotations
 
 import ipaddress
-from urllib.parse import urlsplit
+import re
 
 from attrs import frozen
 
@@ -31,17 +31,23 @@ class Principal:
 #: Everyone, where no tokens are configured.
 LOCAL = Principal("local", Role.ADMIN)
 
+_LAST_PORT = 65535
+
+
+#: `Host` is a name or an IPv4 address, or an IPv6 address in brackets; then a port, which may be empty.
+_HOST = re.compile(r"(?:([A-Za-z0-9._-]+)|\[([A-Fa-f0-9.]*:[A-Fa-f0-9:.]*)\])(?::([0-9]{0,5}))?")
+
 
 def split_host(value: str) -> tuple[str, int | None] | None:
     """Return host and port of a `Host` header (RFC 9110 section 7.2), or None if it is none."""
-    try:
-        parts = urlsplit("//" + value)
-        port = parts.port
-    except ValueError:
+    found = _HOST.fullmatch(value)
+    if found is None:
         return None
-    if not parts.hostname or parts.username is not None or parts.path or parts.query or parts.fragment:
+    name, address, digits = found.groups()
+    port = int(digits) if digits else None
+    if port is not None and port > _LAST_PORT:
         return None
-    return parts.hostname.rstrip(".").lower(), port
+    return (name or address).rstrip(".").lower(), port
 
 
 def check_origin(server: ServerConfig, *, reached: str, host: str, origin: str | None) -> str | None:
@@ -58,14 +64,19 @@ def check_origin(server: ServerConfig, *, reached: str, host: str, origin: str |
         return f"this gateway does not answer for the host {name!r}; list it in server.hosts"
     if origin is None or origin in server.allowed_origins:
         return None
-    origin_host = urlsplit(origin).netloc if "://" in origin else ""
-    if origin_host.lower() == host.lower():
+    if origin.lower().partition("://")[2] == host.lower():
         return None
     return f"the origin {origin!r} is not in server.allowed_origins"
 
 
 def _same_address(name: str, reached: str) -> bool:
     try:
-        return ipaddress.ip_address(name) == ipaddress.ip_address(reached)
+        return _plain(name) == _plain(reached)
     except ValueError:
         return False
+
+
+def _plain(address: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return an address; one of IPv4 that came in on a socket of both families is one of IPv4."""
+    found = ipaddress.ip_address(address)
+    return (found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None) or found

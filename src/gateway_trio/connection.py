@@ -125,7 +125,9 @@ class Connection:
                 self.unread or websocket.closed is None or websocket.closed.code == CLOSES["too_big"].code
             )
             dialect.detach()
-            self.gateway.coordinator.timeline.socket_ended(clean=clean)
+            left_by_itself = self._close is None and websocket.closed is not None
+            if not left_by_itself:
+                self.gateway.coordinator.timeline.socket_ended(clean=clean)
 
     # --- what others tell it ---
 

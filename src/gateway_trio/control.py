@@ -56,7 +56,7 @@ class Control:
     def run(self, name: str, rest: str, asker: Asker, prompted: Prompted) -> None:
         """Answer a built-in of lane control."""
         if name == "restart":
-            self.restart(prompted.sender.principal, asker.notice, asker.refuse)
+            self.restart(prompted.sender.principal.name, asker.notice, asker.refuse)
         else:
             asker.notice(self._texts[name](prompted, rest))
 
@@ -77,10 +77,8 @@ class Control:
         """Take a reason away; return whether that changed anything."""
         return self._gateway.coordinator.undrain(reason)
 
-    def restart(
-        self, principal: Principal, done: Callable[[str], None], refuse: Callable[[Problem], None]
-    ) -> None:
-        """Check the config, then drain for a restart. Answers once the check is done."""
+    def restart(self, by: str, done: Callable[[str], None], refuse: Callable[[Problem], None]) -> None:
+        """Check the config, then drain for a restart that `by` asked for. Answers once the check is done."""
         gateway = self._gateway
 
         async def check_and_drain() -> None:
@@ -88,7 +86,7 @@ class Control:
             if fault is not None:
                 refuse(problem("conflict", f"not restarted, the new config is broken:\n{fault}"))
                 return
-            gateway.coordinator.drain(Reason.RESTART, by=principal.name)
+            gateway.coordinator.drain(Reason.RESTART, by=by)
             lost = "" if gateway.store.durable else " What is in memory only, sessions too, will be gone."
             done(f"The gateway restarts.{lost}")
 

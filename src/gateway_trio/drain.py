@@ -131,6 +131,7 @@ class Coordinator:
         """Return when no connection is left, or after `close_seconds`."""
         end = trio.current_time() + self.config.close_seconds
         await self._until(lambda: not self.sockets, lambda: end)
+        self.timeline.sockets_gone()
 
     def closed(self, *, cut: bool) -> None:
         """The last step; `cut` says that the way down did not come to its own end."""

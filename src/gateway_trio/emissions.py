@@ -46,10 +46,18 @@ def to_update(emission: Emission) -> Mapping[str, Any]:
             data, extra = {"sessionUpdate": "plan"}, {"entries": [dict(entry) for entry in entries]}
         case _:
             raise TypeError(f"an agent cannot emit {type(emission).__name__}")
-    if isinstance(data.get("title"), str):
-        data["title"] = clean(data["title"])
-    whole = {**extra, **data}
+    whole = _as_sent({**extra, **data})
     size = len(json.dumps(whole))
     if size > UPDATE_BYTES:
         raise TooBig(f"a {data['sessionUpdate']} of {size} bytes fits in no frame; at most {UPDATE_BYTES}")
     return whole
+
+
+def _as_sent(update: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a copy as a client will read it: what the agent does to its own objects later changes nothing."""
+    try:
+        written = json.dumps(update, ensure_ascii=False, allow_nan=False)
+    except ValueError as fault:  # NaN, an infinity, a list that holds itself
+        raise TypeError(f"an agent cannot emit what is no JSON: {fault}") from None
+    copy: Mapping[str, Any] = json.loads(clean(written))
+    return copy

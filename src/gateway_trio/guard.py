@@ -40,12 +40,14 @@ class GuardedStream(trio.abc.Stream):
         self._corked = False
         self._sending = trio.StrictFIFOLock()
         self._done = False
+        self._half_closed = False
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive as `trio.abc.ReceiveStream` says, at most 64 KiB. Cancelling loses nothing."""
         if self._prefix:
             await trio.lowlevel.checkpoint()
-            data, self._prefix = self._prefix, b""
+            size = max_bytes or _RECEIVE_BYTES
+            data, self._prefix = self._prefix[:size], self._prefix[size:]
             return data
         if self._done:
             raise trio.ClosedResourceError
@@ -101,14 +103,18 @@ class GuardedStream(trio.abc.Stream):
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """Close our half only; `end` closes the socket."""
-        if not self._done:
-            self._done = True
-            if isinstance(self._stream, trio.abc.HalfCloseableStream):
-                try:
+        """Close our half only, behind what a cancelled send left; `end` closes the socket.
+
+        Cancelling leaves the rest of it to `end`.
+        """
+        self._done = True
+        try:
+            if not self._half_closed and await self.flush():
+                if isinstance(self._stream, trio.abc.HalfCloseableStream):
                     await self._stream.send_eof()
-                except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
-                    return
+                self._half_closed = True
+        except (trio.BrokenResourceError, trio.ClosedResourceError, trio.BusyResourceError):
+            return
         await trio.lowlevel.checkpoint()
 
     async def end(self, linger_seconds: float) -> None:

@@ -62,12 +62,11 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
 
 
 def _head(event: h11.Request, rest: bytes) -> Head:
+    """Return what h11 read, which has refused two `Host` headers already."""
     headers: dict[str, str] = {}
     try:
         for name, value in event.headers:
             key, text = name.decode("ascii"), value.decode("ascii")
-            if key == "host" and key in headers:
-                raise BadRequest(refuse(400, "there are two Host headers"))
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
         path, _, query = event.target.decode("ascii").partition("?")
     except UnicodeDecodeError:
@@ -81,10 +80,13 @@ def wants_upgrade(head: Head) -> bool:
 
 
 def upgrade(head: Head) -> bytes:
-    """Return the request head for wsproto, and behind it what the client sent behind its own.
+    """Return the request head for wsproto.
 
-    Raises `BadRequest` as RFC 6455 section 4.2.1 says.
+    Raises `BadRequest` as RFC 6455 section 4.2.1 says, and for a client that does not wait for the answer, as
+    section 4.1 says it must: wsproto would throw away what came with the head.
     """
+    if head.rest:
+        raise BadRequest(refuse(400, "a client waits for the answer before it sends more"))
     version = head.headers.get("sec-websocket-version", "")
     if version != "13":
         raise BadRequest(refuse(426, "WebSocket version 13 only", ("Sec-WebSocket-Version", "13")))
@@ -97,7 +99,7 @@ def upgrade(head: Head) -> bytes:
         raise BadRequest(refuse(400, "Sec-WebSocket-Key is not 16 bytes in base64"))
     return (
         b"GET / HTTP/1.1\r\nHost: gateway\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key.encode() + b"\r\n\r\n" + head.rest
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + key.encode() + b"\r\n\r\n"
     )
 
 

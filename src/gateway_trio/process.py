@@ -1,15 +1,17 @@
 """What only the program does: signals, exit codes, the log, the report. A library never touches these.
 
 SIGTERM, SIGINT   first: drain. second: cancel turns now, little time for execs. third: out, at once.
-SIGUSR1           drain for a restart
+SIGUSR1           drain for a restart, if the config can be used
 
 0 drained · 75 restart · 78 config, port or bind that cannot be used · 1 a bug · 128+n forced
 """
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import json
+import math
 import os
 import signal
 import sys
@@ -22,7 +24,7 @@ import trio
 from gateway_trio import log
 from gateway_trio.agents import Agent
 from gateway_trio.config import Config, ConfigError, load_config, secrets
-from gateway_trio.core.lifecycle import Reason
+from gateway_trio.core.lifecycle import Action, Reason
 from gateway_trio.gateway import Gateway
 from gateway_trio.report import DrainReport
 from gateway_trio.server import UnsafeBind, serve
@@ -35,6 +37,9 @@ EX_CONFIG = 78  #: sysexits.h: something was configured wrong
 
 #: Signals that come within this time are one: a terminal and a supervisor may both send theirs.
 _ONE_SIGNAL_SECONDS = 0.25
+
+#: What a drain may take beyond its budget until the process is ended from outside the loop.
+_WATCHDOG_SECONDS = 5.0
 
 #: Of Trio's default limiter.
 _THREADS = 1000
@@ -75,11 +80,13 @@ class _Program:
                 start = partial(nursery.start, serving)
                 self._gateway = await self._start(start)
                 if self._gateway is not None:
+                    self._gateway.coordinator.on(Action.MOVE_DEADLINES, partial(self._watch, self._gateway))
                     self._say_hello(self._gateway)
                     if self._early is not None:
                         self._signalled(self._early)
                     _settle_memory()
                     await self._gateway.closed.wait()
+                    faulthandler.cancel_dump_traceback_later()
                     self._say_goodbye(self._gateway)
                 nursery.cancel_scope.cancel()
 
@@ -114,7 +121,11 @@ class _Program:
             return
         coordinator = self._gateway.coordinator
         if number == signal.SIGUSR1:
-            coordinator.drain(Reason.RESTART, by=name)
+            self._gateway.control.restart(
+                name,
+                lambda answer: _log.info("restart", answer=answer),
+                lambda fault: _log.warning("restart refused", reason=fault.reason, why=fault.message),
+            )
             return
         now = trio.current_time()
         repeated = now - self._last_signal < _ONE_SIGNAL_SECONDS
@@ -129,6 +140,19 @@ class _Program:
         else:
             self._gateway.execs.kill_now()
             self._exit_now(128 + number)
+
+    def _watch(self, gateway: Gateway) -> None:
+        """Bound a drain from outside the loop too: one that is frozen can neither drain nor look at a clock.
+
+        A thread of `faulthandler`, which needs neither the loop nor the interpreter, then shows every stack and
+        exits with 1.
+        """
+        ends = gateway.coordinator.state.ends
+        if ends == math.inf:
+            faulthandler.cancel_dump_traceback_later()
+        else:
+            left = max(ends - trio.current_time(), 0) + _WATCHDOG_SECONDS
+            faulthandler.dump_traceback_later(left, exit=True)
 
     # --- what is said ---
 

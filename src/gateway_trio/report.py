@@ -77,6 +77,7 @@ class Timeline:
         self._count = _Count()
         self._notices = (math.inf, -math.inf)
         self._last_turn = self._last_exec = self._last_bye = -math.inf
+        self._sockets_gone = math.inf
 
     def entered(self, phase: Phase) -> None:
         self._entered.append((phase, trio.current_time()))
@@ -119,7 +120,12 @@ class Timeline:
         self._count.add("told")
 
     def socket_ended(self, *, clean: bool) -> None:
+        """A connection that we closed is at its end; `clean`: the peer has closed it too."""
         self._count.add("closed" if clean else "forced")
+
+    def sockets_gone(self) -> None:
+        """The last socket was closed, or is given up."""
+        self._sockets_gone = trio.current_time()
 
     def report(self, state: State, *, cut: bool) -> DrainReport:
         """Make the report; `state` is the last one."""
@@ -171,5 +177,5 @@ class Timeline:
         waited += until(self._last_exec, Phase.FINISHING, Phase.CLOSING)
         if Phase.CLOSING in spans:
             start, end = spans[Phase.CLOSING]
-            waited += end - max(start, self._last_exec, self._last_bye)
+            waited += max(min(end, self._sockets_gone) - max(start, self._last_exec, self._last_bye), 0.0)
         return waited

@@ -9,7 +9,7 @@ session are in its log anyway, which is bounded; so it keeps no second copy of t
 
 from __future__ import annotations
 
-from collections import deque
+from collections import ChainMap, deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -133,7 +133,7 @@ class ExecRow:
 
 
 class MemoryStore:
-    """Keeps the newest `keep` of the turns and execs that have ended; loses everything at exit."""
+    """Keeps the newest `keep` sessions, and of the turns and execs that have ended; loses everything at exit."""
 
     durable = False
 
@@ -152,16 +152,37 @@ class MemoryStore:
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Carry out all changes at once, with no checkpoint; a conditional one that fails fails all of them."""
-        for change in changes:
-            if isinstance(change, MoveTurn) and self.turns.get(change.id) not in change.sources:
-                raise StoreUnavailable(f"turn {change.id} is not {sorted(s.value for s in change.sources)}")
+        self._check(changes)
         for change in changes:
             self._apply(change)
+
+    def _check(self, changes: Sequence[Change]) -> None:
+        """Raise for the first change that the rows, with those before it, do not allow."""
+        turns, execs = ChainMap({}, self.turns), dict[str, bool]()
+        for change in changes:
+            match change:
+                case AddTurn():
+                    turns[change.id] = TurnState.QUEUED
+                case MoveTurn():
+                    if turns.get(change.id) not in change.sources:
+                        raise StoreUnavailable(
+                            f"turn {change.id} is not {sorted(s.value for s in change.sources)}"
+                        )
+                    turns[change.id] = change.state
+                case AddExec():
+                    execs[change.id] = True
+                case EndExec():
+                    row = self.execs.get(change.id)
+                    if not execs.get(change.id, row is not None and row.ended is None):
+                        raise StoreUnavailable(f"exec {change.id} does not run")
+                    execs[change.id] = False
 
     def _apply(self, change: Change) -> None:
         match change:
             case AddSession():
                 self.sessions[change.id] = change
+                if len(self.sessions) > self._keep:
+                    del self.sessions[next(iter(self.sessions))]
             case AddTurn():
                 self.turns[change.id] = TurnState.QUEUED
             case MoveTurn():

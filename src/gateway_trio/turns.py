@@ -244,7 +244,7 @@ class Turns:
         if busy is Busy.INTERRUPT and conversation.running is not None:
             self.cancel(conversation.running, TurnState.CANCELLED, "interrupted by the next prompt")
         if turn.asked is not None:
-            self.cancel(turn, *turn.asked)
+            self._take_out(turn, *turn.asked)
         elif self._coordinator.going_down:
             # Accepted in the very moment in which turns were cancelled: nothing will start it any more.
             self._settle(turn)
@@ -371,6 +371,14 @@ class Turns:
         """Return a turn that waits or runs."""
         return self._live.get(turn_id)
 
+    def current(self, session: Session) -> Turn | None:
+        """Return the session's turn that runs, or that will as soon as it is stored."""
+        conversation = session.conversation
+        if conversation.running is not None or not conversation.queue:
+            return conversation.running
+        head = conversation.queue[0]
+        return head if head.state is TurnState.ACCEPTING else None
+
     def cancel(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
         """End a turn that waits or runs with this outcome; does nothing to one that has one already."""
         if turn.state is TurnState.QUEUED:
@@ -387,7 +395,8 @@ class Turns:
 
     def stop(self, session: Session) -> tuple[Turn | None, list[Turn]]:
         """Cancel the running turn and the queue; return what ran and what was dropped."""
-        running, dropped = session.conversation.running, session.conversation.waiting()
+        running = self.current(session)
+        dropped = [turn for turn in session.conversation.queue if turn is not running]
         for turn in dropped:
             self.cancel(turn, TurnState.CANCELLED, "stopped")
         if running is not None:

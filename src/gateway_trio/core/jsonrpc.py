@@ -146,6 +146,23 @@ CLOSES: Mapping[str, Close] = MappingProxyType(
 )
 
 
+#: How deep a message may be nested. What `json` just about reads it cannot write again from deeper in the stack.
+DEPTH = 100
+
+
+def _check_depth(value: Any) -> None:
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            item
+            for outer in level
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    if any(isinstance(item, dict | list) for item in level):
+        raise RecursionError(f"nested deeper than {DEPTH}")
+
+
 def _not_a_number(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
@@ -165,6 +182,8 @@ def parse(text: str) -> Request | Notification | Response | tuple[RequestId, Pro
     """
     try:
         value = json.loads(text, parse_constant=_not_a_number, parse_float=_finite)
+        if text.count("[") + text.count("{") > DEPTH:
+            _check_depth(value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no character
     except RecursionError:

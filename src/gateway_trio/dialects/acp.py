@@ -218,7 +218,7 @@ class AcpDialect:
     def _restart(self, id_: RequestId, _: acp.Nothing) -> None:
         if self._admin(id_):
             self.gateway.control.restart(
-                self.connection.principal,
+                self.connection.principal.name,
                 lambda message: self.answer(id_, {"message": message}),
                 lambda fault: self.refuse(id_, fault),
             )
@@ -265,7 +265,7 @@ class AcpDialect:
         attachment = self.attachments.get(session_id)
         if attachment is None:
             return
-        running = attachment.session.conversation.running
+        running = self.gateway.turns.current(attachment.session)
         if running is not None:
             self._cancel_work(running)
             return

@@ -1,0 +1,39 @@
+"""A program that embeds a gateway, whose agent says 100 MB as fast as it can.
+
+Usage: fast.py CLOSE_SECONDS. It prints its port, and `over` when that turn's agent has said all.
+"""
+
+import sys
+from functools import partial
+
+import trio
+
+from gateway_trio import serve
+from gateway_trio.agents import TextDelta
+from gateway_trio.config import Config, DrainConfig, ServerConfig
+
+MEGABYTES = 100
+PIECE = "0123456789abcde\n" * 4096  # 64 KiB
+
+
+class FastAgent:
+    async def run(self, turn, emit):
+        if turn.text != "flood":
+            await emit(TextDelta(turn.text))
+            return
+        for _ in range(MEGABYTES * 16):
+            await emit(TextDelta(PIECE))
+        print("over", flush=True)
+
+
+async def main(close_seconds):
+    config = Config(
+        server=ServerConfig(port=0, send_seconds=1.5),
+        drain=DrainConfig(grace_seconds=1, cleanup_seconds=1, exec_seconds=1, close_seconds=close_seconds),
+    )
+    async with trio.open_nursery() as nursery:
+        gateway = await nursery.start(partial(serve, config, agent=FastAgent()))
+        print(gateway.addresses[0][1], flush=True)
+
+
+trio.run(main, float(sys.argv[1]))

@@ -1,0 +1,44 @@
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from gateway_trio.core.text import Text, short
+
+_pieces = st.lists(
+    st.sampled_from(["", "a", "é😀\ud800", "x" * 4095, "y" * 4096, "ü" * 4097, "z" * 9000]), max_size=8
+)
+
+
+@example(["", "a"], 0, 5)
+@given(_pieces, st.integers(0, 30_000), st.integers(0, 30_000))
+def test_it_reads_like_the_string_that_was_appended(pieces, at, room):
+    text = Text(pieces[0]) if pieces else Text()
+    for piece in pieces[1:]:
+        text.append(piece)
+    whole = "".join(pieces)
+    assert str(text) == whole
+    assert len(text) == len(whole)
+    assert text.bytes == len(whole.encode("utf-8", "surrogatepass"))
+    assert text.read(at, room) == whole[at : at + room]
+
+
+def test_appending_does_not_copy_what_is_there():
+    text = Text("x" * 1_000_000)
+    blocks = [id(block) for block in text._blocks[:-1]]
+    text.append("y" * 10_000)
+    assert [id(block) for block in text._blocks[: len(blocks)]] == blocks
+
+
+@given(st.text(alphabet="ab \n\t", max_size=60), st.integers(1, 12))
+def test_a_short_text_is_one_line_within_its_limit(text, most):
+    line = short(text, most)
+    assert len(line) <= most
+    assert "\n" not in line
+    whole = " ".join(text.split())
+    assert line == whole or (line.endswith("…") and whole.startswith(line[:-1].rstrip()))
+
+
+def test_what_was_left_out_is_shown():
+    assert short("one\n  two", 20) == "one two"
+    assert short("abcdefgh", 8) == "abcdefgh"
+    assert short("abcdefghi", 8) == "abcdefg…"
+    assert short("a" + " " * 40, 8) == "a…", "what stands behind a long gap is left out, and that is said"
