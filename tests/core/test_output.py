@@ -115,7 +115,7 @@ pieces = st.lists(
 ).map(b"".join)  # fmt: skip
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(pieces, st.lists(st.integers(0, 100_000), max_size=8))
 def test_any_split_gives_the_same_text(data, cuts):
     at = sorted({0, len(data), *(c % (len(data) + 1) for c in cuts)})
@@ -125,7 +125,7 @@ def test_any_split_gives_the_same_text(data, cuts):
     assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", whole)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=2 * settings.default.max_examples)
 @given(pieces)
 def test_bytewise_is_the_same_too(data):
     assert filtered(*(data[i : i + 1] for i in range(len(data))), secrets=SECRETS) == filtered(
