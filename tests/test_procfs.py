@@ -177,10 +177,9 @@ async def test_a_storm_of_forks_is_ended(exec_id, start):
         "import os, signal, time; os.setsid(); signal.signal(15, 1);\n"
         "for _ in range(2): os.fork()\n"
         "print(os.getpid(), flush=True); os.close(1); os.close(2)\n"
-        "for _ in range(300):\n"  # each lives for 3 ms: a scan sees it, and may not catch it
-        "  if os.fork(): os._exit(0)\n"
-        "  time.sleep(0.003)\n"
-        "time.sleep(100)"
+        "end = time.monotonic() + 10\n"  # so that a failure leaves nothing behind
+        "while time.monotonic() < end:\n"  # each lives for less time than a scan takes
+        "  if os.fork(): os._exit(0)"
     )
     start(f"{sys.executable} -c '{program}' & wait", exec_id)
     with trio.fail_after(10):

@@ -177,9 +177,14 @@ def _signal(pid: int, target: Target, sig: int, pidfds: _Pidfds) -> bool:
         return False
     signalled = False
     try:
+        group = os.getpgid(pid)
         if belongs(pid, target):
             signal.pidfd_send_signal(fd, sig)
             signalled = True
+            if group != os.getpgrp():
+                # All of it in one step: one that forks and exits in a loop is faster than any scan. Its group is
+                # of a session that the command began, so nobody else can be in it.
+                os.killpg(group, sig)
     except ProcessLookupError:
         return True
     except PermissionError:

@@ -3,6 +3,7 @@
 Usage: fast.py CLOSE_SECONDS. It prints its port, and `over` when that turn's agent has said all.
 """
 
+import logging
 import sys
 from functools import partial
 
@@ -36,4 +37,5 @@ async def main(close_seconds):
         print(gateway.addresses[0][1], flush=True)
 
 
+logging.basicConfig(level=logging.INFO)
 trio.run(main, float(sys.argv[1]))
