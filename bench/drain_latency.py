@@ -18,7 +18,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -64,7 +66,9 @@ def gateway_round(clients: int, turns: int) -> dict[str, float]:
         assert swarm.pump(lambda: all(2 in c.results for c in busy), 30)
         for client in busy:
             session = client.results[2]["result"]["sessionId"]
-            client.call(3, "session/prompt", {"sessionId": session, "prompt": [{"type": "text", "text": "w " * 200}]})
+            client.call(
+                3, "session/prompt", {"sessionId": session, "prompt": [{"type": "text", "text": "w " * 200}]}
+            )
         for client in execs:
             client.call(4, "_gateway-trio/exec", {"name": "long"})
         swarm.pump(lambda: False, 1.0)  # all of it runs
@@ -100,7 +104,7 @@ def gateway_round(clients: int, turns: int) -> dict[str, float]:
     }
 
 
-FLOOR = '''
+FLOOR = """
 import signal, sys, trio
 async def main(clients):
     streams, gone = [], trio.Event()
@@ -123,13 +127,10 @@ async def main(clients):
                 break
             nursery.cancel_scope.cancel()
 trio.run(main, int(sys.argv[1]))
-'''
+"""
 
 
 def floor_round(clients: int) -> float:
-    import selectors
-    import socket
-
     program = subprocess.Popen([sys.executable, "-c", FLOOR, str(clients)], stdout=subprocess.PIPE, text=True)
     try:
         port = int(program.stdout.readline())

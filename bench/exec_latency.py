@@ -5,7 +5,7 @@ The floor is a bare `trio.run_process` of the same command line, in this process
 
     python bench/exec_latency.py [--pairs 150] [--json]
 
-Target: at most 1.3 × the floor + 2 ms, in each of the three.
+Target: at most 1.3 times the floor + 2 ms, in each of the three.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import time
 
 import trio
 import trio_websocket
+
 from figures import finish, line, spread
 from gateway import Program
 
@@ -62,7 +63,9 @@ class Client:
         return await self.answer(await self.send(method, params))
 
     async def prompt(self, session: str, text: str) -> int:
-        return await self.send("session/prompt", {"sessionId": session, "prompt": [{"type": "text", "text": text}]})
+        return await self.send(
+            "session/prompt", {"sessionId": session, "prompt": [{"type": "text", "text": text}]}
+        )
 
 
 async def floor() -> float:
@@ -117,7 +120,7 @@ def main() -> None:
             print(line(f"{state}: bare run_process", floors))
             print(line(f"{state}: exec through /acp", execs))
             verdict = "within" if median <= 1.3 * base + 0.002 else "over"
-            print(f"    {median / base:.2f} ×, {(median - base) * 1000:+.2f} ms: {verdict} 1.3 × + 2 ms\n")
+            print(f"    {median / base:.2f}x, {(median - base) * 1000:+.2f} ms: {verdict} 1.3x + 2 ms\n")
     finish(options.json, out)
 
 

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Self
 
 
 class Program:
@@ -42,7 +43,7 @@ class Program:
     def report(self) -> dict:
         return json.loads(self.report_path.read_text())
 
-    def __enter__(self) -> Program:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

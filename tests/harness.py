@@ -98,11 +98,21 @@ class Program:
         return self
 
     def __exit__(self, *_) -> None:
+        self._kill_execs()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         for reader in self._readers:
             reader.join(PATIENCE)
+
+    def _kill_execs(self) -> None:
+        """Kill what the gateway's execs left, where a test failed: each is a session of its own."""
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):
+                fields = stat.read_text().rpartition(") ")[2].split()
+                pid, parent = int(stat.parent.name), int(fields[1])
+                if parent == self.pid and os.getpgid(pid) == pid:
+                    os.killpg(pid, signal.SIGKILL)
 
     @property
     def pid(self) -> int:

@@ -39,6 +39,7 @@ class Head:
     path: str
     query: str
     headers: Mapping[str, str]
+    version: str  #: of HTTP
     rest: bytes  #: what came behind the head
 
 
@@ -71,7 +72,7 @@ def _head(event: h11.Request, rest: bytes) -> Head:
         path, _, query = event.target.decode("ascii").partition("?")
     except UnicodeDecodeError:
         raise BadRequest(refuse(400, "a header holds a character that is not ASCII")) from None
-    return Head(event.method.decode("ascii"), path, query, headers, rest)
+    return Head(event.method.decode("ascii"), path, query, headers, event.http_version.decode(), rest)
 
 
 def wants_upgrade(head: Head) -> bool:
@@ -87,8 +88,9 @@ def upgrade(head: Head) -> bytes:
     """
     if head.rest:
         raise BadRequest(refuse(400, "a client waits for the answer before it sends more"))
-    version = head.headers.get("sec-websocket-version", "")
-    if version != "13":
+    if head.version != "1.1":
+        raise BadRequest(refuse(505, "HTTP/1.1 only"))
+    if head.headers.get("sec-websocket-version", "") != "13":
         raise BadRequest(refuse(426, "WebSocket version 13 only", ("Sec-WebSocket-Version", "13")))
     key = head.headers.get("sec-websocket-key", "")
     try:

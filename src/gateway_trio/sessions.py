@@ -121,6 +121,8 @@ class Session:
             made = list(bodies(first))
             events = (AddEvent(self.id, first + i, owner, body, admin) for i, body in enumerate(made))
             await self._store.commit((*events, *rows))
+            if over():  # the store took so long that the outcome did not wait for it
+                raise Over
             entries = [self.log.append(owner, body, admin=admin) for body in made]
         self.wake()
         return entries

@@ -139,6 +139,10 @@ class MemoryListener(trio.abc.Listener[trio.StapledStream[Any, Any]]):
             raise trio.ClosedResourceError("the listener is closed") from None
 
     async def aclose(self) -> None:
+        """Accept no more, and close what was not accepted."""
+        with contextlib.suppress(trio.WouldBlock, trio.EndOfChannel, trio.ClosedResourceError):
+            while True:
+                await trio.aclose_forcefully(self._accepting.receive_nowait())
         self._accepting.close()
         await trio.lowlevel.checkpoint()
 

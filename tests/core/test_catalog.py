@@ -75,9 +75,7 @@ def test_clashes_after_folding():
         ("status", "", "/status is built in"),
         ("kill", "", "/kill is built in"),
     ]
-    assert faults(ExecCommand("a_b", "x"), ExecCommand("a-b", "x")) == [
-        ("a-b", "", "is the same name as a_b")
-    ]
+    assert faults(ExecCommand("a_b", "x"), ExecCommand("a-b", "x")) == [("a-b", "", "is the same name as a_b")]
     assert faults(GPU, unread=["gpu", "help"]) == [
         ("gpu", "", "is the same name as gpu"),
         ("help", "", "/help is built in"),
@@ -148,8 +146,7 @@ def test_an_exec_that_cannot_run(command, key, message):
 
 def test_good_ones_have_no_faults():
     assert (
-        faults(ExecCommand("x", argv=("df", ""), cwd="/tmp", env={"A": ""}), AliasCommand("h", "/history 5"))
-        == []
+        faults(ExecCommand("x", argv=("df", ""), cwd="/tmp", env={"A": ""}), AliasCommand("h", "/history 5")) == []
     )
 
 

@@ -75,9 +75,7 @@ def test_text_goes_to_the_agent_and_not_while_draining(text, sent):
         assert (refusal.reason, refusal.command, refusal.via) == ("draining", None, None)
         assert refusal.message.startswith("The gateway is draining; nothing was sent to the agent.")
     for phase in CLOSING:
-        assert say(text, phase) == Refusal(
-            "draining", "The gateway is closing; nothing was sent to the agent."
-        )
+        assert say(text, phase) == Refusal("draining", "The gateway is closing; nothing was sent to the agent.")
 
 
 # --- unknown: the same in every state (case 4) --------------------------------------------------------

@@ -298,7 +298,7 @@ def test_a_message_whose_rest_is_gone_is_lost_by_its_number(whole):
     assert shown(pulled(cursor)) == [(1, 1), (2, 2), (3, 0, "")]
 
 
-def test_a_client_that_may_have_only_a_part_of_what_was_dropped_is_too_old():
+def test_a_client_that_may_have_only_a_part_of_what_was_dropped_is_told():
     """It has 2 and a part of 1; then the rest of 1 came, was closed, and was dropped."""
     log = Log(keep_bytes=1_100)
     say(log, "t", "part")
@@ -309,7 +309,34 @@ def test_a_client_that_may_have_only_a_part_of_what_was_dropped_is_too_old():
     log.append("e", Update({}))
     assert log.get(1) is None
     assert log.get(3) is not None
-    assert log.trimmed >= 3, "whoever is behind number 3 may lack text that cannot be given any more"
+    assert shown(pulled(Cursor.resumed(log, everything, 2))) == [(1, 1), (3, 0, ""), (4, 0, ""), (5, 0, "")]
+    assert shown(pulled(Cursor.resumed(log, lambda entry: entry.number > 1, 2))) == [
+        (3, 0, ""),
+        (4, 0, ""),
+        (5, 0, ""),
+    ], "what it may not see is stepped over"
+
+
+def test_a_resume_that_was_cut_off_is_told_what_it_replaced_and_cannot_get_again():
+    """A resume gives the messages of an unfinished turn anew; the client may then have less of them than before."""
+    log = Log(keep_bytes=1_000)
+    say(log, "t", "all of it")
+    log.append("t", Update({}))
+    first = Cursor.resumed(log, everything, 2)
+    assert shown([first.pull(3)]) == [(1, 0, "all")]
+    log.append("t", Update({}))
+    log.append("t", Update({}))
+    assert log.get(1) is None
+    again = Cursor.resumed(log, everything, 3)
+    mark = log.mark()
+    assert not again.passed(mark)
+    assert shown(pulled(again)) == [(1, 1), (4, 0, "")]
+    assert again.passed(mark)
+    log.append("t", end("t"))
+    for _ in range(5):
+        log.append("u", Update({}))
+    assert log.gone(log.trimmed) == [], "nobody who could lack it can resume any more"
+    assert log._gone == {}
 
 
 # --- marks ----------------------------------------------------------------------------------------

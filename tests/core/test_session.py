@@ -51,7 +51,7 @@ def filled(limit, count):
 def test_the_queue_is_full_at_its_limit_and_the_running_one_does_not_count():
     conversation, places = filled(2, 3)
     assert conversation.running is places[0]
-    assert conversation.waiting() == places[1:]
+    assert [place for place in conversation.queue if place.state is S.QUEUED] == places[1:]
     for busy in Busy:
         assert conversation.admit(Place(), busy) is None
     conversation.end(places[0], S.COMPLETED)
@@ -117,7 +117,10 @@ def test_only_the_running_one_can_end():
     conversation, (first, second) = filled(5, 2)
     with pytest.raises(ImpossibleMove, match="does not run here"):
         conversation.end(second, S.CANCELLED)
-    assert (conversation.running, conversation.waiting()) == (first, [second])
+    assert (conversation.running, [place for place in conversation.queue if place.state is S.QUEUED]) == (
+        first,
+        [second],
+    )
     with pytest.raises(ImpossibleMove):
         conversation.end(first, S.QUEUED)
     assert conversation.running is first
@@ -211,7 +214,9 @@ def test_any_sequence_keeps_one_running_the_order_and_one_outcome(steps, limit):
                 model.remove(place)
         assert conversation.running is running
         assert conversation.queue == model
-        assert conversation.waiting() == [place for place in model if place.state is S.QUEUED]
+        assert [place for place in conversation.queue if place.state is S.QUEUED] == [
+            place for place in model if place.state is S.QUEUED
+        ]
         assert conversation.idle == (running is None and not model)
         assert len(model) <= limit + 1
         assert [place for place in admitted if place.state is S.RUNNING] == ([running] if running else [])

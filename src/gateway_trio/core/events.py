@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import enum
 import math
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -115,7 +115,6 @@ class Entry:
     body: Body
     admin: bool = False
     open: bool = False
-    closed_by: int = 0  #: of a message that was closed: the number from which on everybody has all its text
     text: Text = field(factory=Text)
     _body_bytes: int = field(init=False)
 
@@ -150,12 +149,13 @@ class Log:
 
     def __init__(self, keep_bytes: int) -> None:
         self.last = 0
-        self.trimmed = 0  #: whoever has less than this may lack something that is not kept any more
+        self.trimmed = 0  #: the highest number that is not kept any more
         self._keep_bytes = keep_bytes
         self._bytes = 0
         self._entries: OrderedDict[int, Entry] = OrderedDict()  # its first is found in constant time
         self._open: dict[str, Entry] = {}
         self._ended: dict[str, int] = {}
+        self._gone: dict[str, list[Entry]] = {}  # messages not kept any more, as long as their owner's end is
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -202,7 +202,6 @@ class Log:
         entry = self._open.pop(owner, None)
         if entry is not None:
             entry.open = False
-            entry.closed_by = self.last + 1
 
     def mark(self) -> Mark:
         return Mark(self.last, {e.number: len(e.text) for e in self._open.values()})
@@ -220,6 +219,11 @@ class Log:
             and self._ended.get(entry.owner, after + 1) > after
         ]
 
+    def gone(self, after: int) -> list[Entry]:
+        """Return, without their texts, those that `unended` would have if they were kept; oldest first."""
+        found = [e for owner, es in self._gone.items() if self._ended.get(owner, after + 1) > after for e in es]
+        return sorted((entry for entry in found if entry.number <= after), key=lambda entry: entry.number)
+
     def _grow(self, size: int) -> None:
         self._bytes += size
         while self._bytes > self._keep_bytes and (oldest := self._oldest_closed()) is not None:
@@ -234,9 +238,15 @@ class Log:
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.number]
         self._bytes -= entry.bytes
-        self.trimmed = max(self.trimmed, entry.number, entry.closed_by)
-        if isinstance(entry.body, Change) and entry.body.ends:
+        self.trimmed = max(self.trimmed, entry.number)
+        if isinstance(entry.body, Message):
+            self._gone.setdefault(entry.owner, []).append(
+                Entry(entry.number, entry.owner, entry.body, entry.admin)
+            )
+        elif isinstance(entry.body, Change) and entry.body.ends:
+            # Whoever has less than this has less than `trimmed`.
             del self._ended[entry.owner]
+            self._gone.pop(entry.owner, None)
 
 
 @frozen
@@ -269,6 +279,7 @@ class Cursor:
         self._sees = sees
         self._whole = whole
         self._offsets: dict[int, int] = {}
+        self._lost: deque[int] = deque()
 
     @classmethod
     def live(cls, log: Log, sees: Callable[[Entry], bool], *, whole: bool = False) -> Cursor:
@@ -279,14 +290,19 @@ class Cursor:
 
     @classmethod
     def resumed(cls, log: Log, sees: Callable[[Entry], bool], after: int) -> Cursor:
-        """For a client that has everything up to `after`, but of messages then unfinished perhaps a part."""
+        """For a client that has everything up to `after`, but perhaps only a part of what was unfinished then.
+
+        Of a message whose owner had not ended it may have a part because it was growing, or because an earlier
+        resume, which gives it anew, was cut off.
+        """
         cursor = cls(log, sees, start=after + 1)
+        cursor._lost.extend(entry.number for entry in log.gone(after) if sees(entry))
         cursor._offsets = {entry.number: 0 for entry in log.unended(after) if sees(entry)}
         return cursor
 
     def passed(self, mark: Mark) -> bool:
         """Whether everything has been given that stood in the log at `mark`."""
-        if self.next <= mark.last:
+        if self.next <= mark.last or self._lost:
             return False
         for number, at in self._offsets.items():
             entry = self._log.get(number)
@@ -297,7 +313,13 @@ class Cursor:
 
     def pull(self, room: int) -> Piece | Lost | None:
         """Return the next piece, of at most `room` characters, or None if there is nothing now."""
-        return self._rest_of_closed(room) or self._next_number(room) or self._new_text(room)
+        return self._told_loss() or self._rest_of_closed(room) or self._next_number(room) or self._new_text(room)
+
+    def _told_loss(self) -> Lost | None:
+        if not self._lost:
+            return None
+        number = self._lost.popleft()
+        return Lost(number, number)
 
     def _rest_of_closed(self, room: int) -> Piece | Lost | None:
         for number in sorted(self._offsets):

@@ -138,7 +138,3 @@ class Conversation(Generic[P]):
         self.queue.remove(place)
         place.move(outcome)
         return True
-
-    def waiting(self) -> list[P]:
-        """Return those that are stored and wait."""
-        return [place for place in self.queue if place.state is TurnState.QUEUED]

@@ -119,7 +119,8 @@ class ChatDialect:
             running = attachment.session.conversation.running
             if change.work == "turn" and (running is None or running.id == change.id):
                 return []
-            if change.work == "exec" and not change.position:
+            exec_ = self._gateway.execs.find(change.id)
+            if change.work == "exec" and (exec_ is None or exec_.state != "queued"):
                 return []
             return [f"· queued, {change.position or 0} before it"]
         if change.work == "exec" or change.state not in ("cancelled", "interrupted", "failed"):

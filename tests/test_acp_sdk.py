@@ -1,0 +1,210 @@
+"""The stock Python ACP SDK, unchanged, against a real gateway; and every frame that it got against `acp.schema`."""
+
+import asyncio
+import contextlib
+import json
+
+import acp
+import pytest
+from acp.ws.client import create_websocket_stream
+
+from harness import Program
+from schema import Checker
+
+CONFIG = """
+[agent]
+words_per_second = 40
+
+[quick_commands.hello]
+type = "exec"
+command = 'printf "hello %s" "$1"'
+args = "text"
+"""
+
+PATIENCE = 60
+
+
+class Client:
+    """An SDK client that keeps the updates. It asks for nothing and grants nothing."""
+
+    def __init__(self):
+        self.updates = []
+        self._news = asyncio.Event()
+
+    async def session_update(self, session_id, update, **more):
+        assert more == {}  # our `_meta` must not become keyword arguments
+        self.updates.append((session_id, update))
+        self._news.set()
+
+    async def until(self, holds):
+        while not holds():
+            self._news.clear()
+            await self._news.wait()
+
+    def text(self, kind="agent_message_chunk"):
+        """What was said, by message."""
+        said = {}
+        for _, update in self.updates:
+            if update.session_update == kind:
+                said[update.message_id] = said.get(update.message_id, "") + update.content.text
+        return list(said.values())
+
+    def commands(self):
+        return [
+            c.name
+            for _, u in self.updates
+            if u.session_update == "available_commands_update"
+            for c in u.available_commands
+        ]
+
+
+class Checked:
+    """A transport that holds every frame that comes against the schema."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self._checker = Checker()
+        self.count = 0
+
+    async def send(self, message):
+        self._checker.sent(json.dumps(message))
+        await self._inner.send(message)
+
+    async def receive(self):
+        frame = await self._inner.receive()
+        if frame is not None:
+            self._checker.check(json.dumps(frame))
+            self.count += 1
+        return frame
+
+    async def close(self):
+        await self._inner.close()
+
+
+@contextlib.asynccontextmanager
+async def connected(program):
+    client = Client()
+    transport = Checked(await create_websocket_stream(f"ws://127.0.0.1:{program.port}/acp"))
+    agent = acp.connect_to_agent(client, transport)
+    try:
+        yield client, agent
+        assert transport.count > 0
+    finally:
+        await agent.close()
+
+
+def run(main):
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def prompt(agent, session, text, **more):
+    return agent.prompt(session_id=session, prompt=[acp.text_block(text)], **more)
+
+
+@pytest.fixture
+def program(tmp_path):
+    with Program(tmp_path, CONFIG) as program:
+        yield program
+
+
+def test_the_sdk_from_initialize_to_a_refusal_while_draining(program):
+    async def main():
+        async with connected(program) as (client, agent):
+            about = await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            assert about.protocol_version == acp.PROTOCOL_VERSION
+            assert about.agent_capabilities.load_session is True
+            assert about.agent_info.name == "gateway-trio"
+            session = (await agent.new_session(cwd="/", mcp_servers=[])).session_id
+            await client.until(client.commands)
+            assert {"hello", "status", "stop"} <= set(client.commands())
+
+            # A streamed prompt.
+            words = " ".join(f"w{number}" for number in range(20))
+            answer = await prompt(agent, session, words)
+            assert answer.stop_reason == "end_turn"
+            assert client.text() == [words]
+            chunks = [u for _, u in client.updates if u.session_update == "agent_message_chunk"]
+            assert len(chunks) > 3
+
+            # An exec while another prompt runs, and a cancel of that one.
+            long = asyncio.create_task(prompt(agent, session, "long " * 2000))
+            await client.until(lambda: client.text()[-1].startswith("long long"))
+            answer = await prompt(agent, session, "/hello you")
+            assert answer.stop_reason == "end_turn"
+            assert answer.field_meta["gateway-trio"]["exitCode"] == 0
+            assert "hello you" in client.text()
+            assert not long.done()
+            await agent.cancel(session_id=session)
+            assert (await long).stop_reason == "cancelled"
+
+            # Commands of the gateway's own, a failure, an unknown one.
+            await prompt(agent, session, "/whoami")
+            assert "local, role admin" in client.text()[-1]
+            with pytest.raises(acp.RequestError) as refusal:
+                await prompt(agent, session, "/whoami now")
+            assert (refusal.value.code, refusal.value.data["reason"]) == (-32602, "usage")
+            with pytest.raises(acp.RequestError) as refusal:
+                await prompt(agent, "nobody's", "hi")
+            assert refusal.value.code == -32002
+
+            # While draining: refused, and an exec runs.
+            await prompt(agent, session, "/drain a test")
+            with pytest.raises(acp.RequestError) as refusal:
+                await prompt(agent, session, "one more")
+            assert refusal.value.code == -32010
+            assert refusal.value.data["admitted"] is False
+            assert refusal.value.data["reasons"] == ["operator"]
+            assert (await prompt(agent, session, "/hello there")).stop_reason == "end_turn"
+            assert client.text()[-1] == "hello there"
+            await prompt(agent, session, "/undrain")
+            assert (await prompt(agent, session, "open again")).stop_reason == "end_turn"
+
+    run(main)
+
+
+def test_the_sdk_finds_loads_resumes_and_closes_sessions(program):
+    async def main():
+        async with connected(program) as (_, agent):
+            await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            session = (await agent.new_session(cwd="/", mcp_servers=[])).session_id
+            await prompt(agent, session, "one two three")
+        async with connected(program) as (client, agent):
+            await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            listed = (await agent.list_sessions()).sessions
+            assert [s.session_id for s in listed] == [session]
+            await agent.load_session(cwd="/", session_id=session, mcp_servers=[])
+            await client.until(client.commands)
+            assert client.text() == ["one two three"]
+            assert client.text("user_message_chunk") == ["one two three"]
+            assert (await agent.resume_session(cwd="/", session_id=session)) is not None
+            await prompt(agent, session, "four")
+            assert client.text()[-1] == "four"
+            await agent.close_session(session_id=session)
+            with pytest.raises(acp.RequestError):
+                await prompt(agent, session, "five")
+
+    run(main)
+
+
+def test_the_sdk_as_the_gateway_goes_down(program):
+    async def main():
+        async with connected(program) as (client, agent):
+            await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            session = (await agent.new_session(cwd="/", mcp_servers=[])).session_id
+            words = " ".join(["w"] * 120)  # three seconds
+            long = asyncio.create_task(prompt(agent, session, words))
+            await client.until(lambda: client.text() and client.text()[0].startswith("w w"))
+            program.signal()
+            with pytest.raises(acp.RequestError) as refusal:
+                while True:
+                    await prompt(agent, session, "/hello you")
+                    await prompt(agent, session, "hello")
+            assert refusal.value.code == -32010
+            assert refusal.value.data["reasons"] == ["shutdown"]
+            assert (await long).stop_reason == "end_turn"
+            assert client.text()[0] == words
+
+    run(main)
+    assert program.wait() == 0
+    report = program.report
+    assert (report["turns_finished"], report["turns_interrupted"]) == (1, 0)
