@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from gateway_trio.auth import Principal
     from gateway_trio.desk import Asker, Prompted
     from gateway_trio.gateway import Gateway
-    from gateway_trio.runner import Exec
+    from gateway_trio.quick import Exec
 
 __all__ = ["Control"]
 

@@ -27,9 +27,9 @@ from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.session import Busy
 from gateway_trio.history import last_prompt
 from gateway_trio.log import get_logger
-from gateway_trio.runner import ExecAsk
+from gateway_trio.quick import ExecAsk
 from gateway_trio.sessions import Session, Work
-from gateway_trio.turns import Ask
+from gateway_trio.turn import Ask
 
 if TYPE_CHECKING:
     from gateway_trio.connection import Connection
@@ -89,10 +89,10 @@ class Desk:
         """Decide and carry out, without a checkpoint."""
         earlier = prompted.session.joined(prompted.key)
         if earlier is not None:
-            if earlier.digest == prompted.digest:
-                asker.follow(earlier)
-            else:
+            if earlier.digest != prompted.digest:
                 asker.refuse(problem("conflict", "this key was used for another prompt", admitted=False))
+            else:
+                self._follow(asker, earlier)
             return
         gateway = self._gateway
         verdict = decide(
@@ -158,8 +158,13 @@ class Desk:
             asker.refuse(work)
         else:
             prompted.session.remember(prompted.key, work)
+            self._follow(asker, work)
+
+    def _follow(self, asker: Asker, work: Work) -> None:
+        """Let the asker wait for the outcome, or for the refusal of what could not be stored."""
+        if work.ended is None:
             work.refused.append(asker.refuse)
-            asker.follow(work)
+        asker.follow(work)
 
     def _turn_command(self, asker: Asker, prompted: Prompted, name: str, rest: str) -> None:
         match name:

@@ -1,14 +1,31 @@
-"""What an agent emits, in the form in which ACP sends it."""
+"""What an agent emits: taken into its session's log, in the form in which ACP sends it."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from gateway_trio.agents import Emission, Plan, ToolCall, ToolUpdate
+import trio
 
-__all__ = ["UPDATE_BYTES", "TooBig", "clean", "to_update"]
+from gateway_trio.agents import (
+    AgentError,
+    Emission,
+    Emit,
+    Plan,
+    TextDelta,
+    ThoughtDelta,
+    ToolCall,
+    ToolUpdate,
+    TurnOver,
+    Usage,
+)
+from gateway_trio.core.events import Kind, Message, Update
+from gateway_trio.sessions import Over
+from gateway_trio.store import StoreUnavailable
+from gateway_trio.turn import Turn
+
+__all__ = ["UPDATE_BYTES", "TooBig", "clean", "emit_for", "to_update"]
 
 #: No frame is over 256 KiB; this leaves room for what stands around an update.
 UPDATE_BYTES = 250 * 1024
@@ -16,6 +33,51 @@ UPDATE_BYTES = 250 * 1024
 
 class TooBig(Exception):
     """A tool call or plan that fits in no frame."""
+
+
+def emit_for(turn: Turn) -> Emit:
+    """Return the `emit` of a turn. It may wait for the store, never for a client.
+
+    It raises `TurnOver` once the turn has its outcome, and `AgentError` for what no frame or store would take.
+    """
+
+    async def emit(emission: Emission) -> None:
+        await trio.lowlevel.checkpoint()
+        if turn.over:
+            raise TurnOver(f"turn {turn.id} has its outcome")
+        turn.emitted()
+        try:
+            await _take(turn, emission)
+        except Over:
+            raise TurnOver(f"turn {turn.id} has its outcome") from None
+        except StoreUnavailable as fault:
+            raise AgentError("the answer could not be stored") from fault
+
+    return emit
+
+
+async def _take(turn: Turn, emission: Emission) -> None:
+    match emission:
+        case TextDelta(text):
+            await _say(turn, Kind.ANSWER, text)
+        case ThoughtDelta(text):
+            await _say(turn, Kind.THOUGHT, text)
+        case Usage():
+            turn.session.usage = emission
+            turn.session.wake()
+        case _:
+            try:
+                data = to_update(emission)
+            except TooBig as fault:
+                raise AgentError(str(fault)) from None
+            await turn.session.record(turn.id, lambda _: [Update(data)], over=lambda: turn.over)
+
+
+async def _say(turn: Turn, kind: Kind, text: str) -> None:
+    def open_message() -> Awaitable[object]:
+        return turn.session.record(turn.id, lambda _: [Message(kind)], over=lambda: turn.over)
+
+    await turn.session.say(turn.id, kind, clean(text), open_message)
 
 
 def clean(text: str) -> str:

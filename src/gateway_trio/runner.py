@@ -7,94 +7,29 @@ belongs to no session, its collected output; and the way down.
 
 from __future__ import annotations
 
-import json
 import os
-import secrets
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import trio
-from attrs import evolve, frozen
 
 from gateway_trio import execs
 from gateway_trio.config import Config
 from gateway_trio.config import secrets as config_secrets
-from gateway_trio.core.commands import ExecCommand, Role
 from gateway_trio.core.events import Change, Kind, Message, Prompt
 from gateway_trio.core.facts import closing_line
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.drain import Coordinator
-from gateway_trio.execs import Facts, Limits, Spawn, Status, Stop, kill_at_once
+from gateway_trio.execs import Facts, Limits, Spawn, Status, kill_at_once
 from gateway_trio.log import get_logger
-from gateway_trio.sessions import Session
+from gateway_trio.quick import STATES, Exec, ExecAsk, to_wire
 from gateway_trio.store import AddExec, EndExec, Store, StoreUnavailable
 
-__all__ = ["Exec", "ExecAsk", "ExecRunner", "once"]
+__all__ = ["ExecRunner"]
 
 log = get_logger("execs")
-
-#: What a status is among the states of the wire.
-STATES: Mapping[Status, str] = MappingProxyType(
-    {
-        Status.EXITED: "completed",
-        Status.SIGNALLED: "completed",
-        Status.TIMEOUT: "failed",
-        Status.OUTPUT_LIMIT: "failed",
-        Status.SPAWN_FAILED: "failed",
-        Status.KILLED: "cancelled",
-        Status.CANCELLED: "cancelled",
-        Status.DEADLINE: "interrupted",
-        Status.UNKNOWN: "interrupted",
-    }
-)
-
-
-@frozen
-class ExecAsk:
-    """A quick command as it was asked for. `session` is None for one that is answered once, with everything."""
-
-    command: ExecCommand
-    words: tuple[str, ...]
-    principal: str
-    session: Session | None = None
-    text: str = ""
-    sender: str = ""
-    key: str | None = None
-    digest: str = ""
-
-
-class Exec:
-    """One exec, from admission to its end. It can be stopped from the first moment on."""
-
-    def __init__(self, ask: ExecAsk) -> None:
-        self.id = "x" + secrets.token_hex(3)
-        self.ask = ask
-        self.digest = ask.digest
-        self.seq = 0
-        self.began = time.time()
-        self.state = "queued"
-        self.ended: Change | None = None
-        self.ended_at = 0
-        self.output: list[str] = []  #: of one without a session
-        self.refused: list[Callable[[Problem], object]] = []
-        self.finished: list[Callable[[Exec], object]] = []  #: called at the end of one without a session
-        self.stop = Stop()
-        self.ready = trio.Event()  #: it has a slot, or was stopped before it got one
-        self.last = ""  #: the last character of its output
-
-    @property
-    def session(self) -> Session | None:
-        """Where its events stand."""
-        return self.ask.session
-
-    @property
-    def admin(self) -> bool:
-        """Whether only admins may see what it says."""
-        return self.ask.command.role is Role.ADMIN
 
 
 class ExecRunner:
@@ -158,7 +93,7 @@ class ExecRunner:
             if stored:
                 with trio.CancelScope(shield=True, deadline=self._limit()):
                     await self._end(exec_, facts)
-            exec_.ask = evolve(exec_.ask, text="", words=())  # a key may keep the exec for long
+            exec_.close()
             self._leave(exec_)
 
     async def _begin(self, exec_: Exec) -> bool:
@@ -184,7 +119,6 @@ class ExecRunner:
                     await self._store.commit((row,))
                 else:
                     exec_.seq = (await ask.session.record(exec_.id, bodies, row, admin=exec_.admin))[0].number
-                exec_.refused.clear()  # they hold on to a connection
                 return True
         except StoreUnavailable as fault:
             log.warning("exec not stored", id=exec_.id, error=str(fault))
@@ -296,39 +230,3 @@ class ExecRunner:
         """The one deadline: those that wait are refused, those that run are ended."""
         for exec_ in self.list():
             self.stop(exec_, Status.DEADLINE)
-
-
-def to_wire(exec_: Exec, facts: Facts) -> dict[str, Any]:
-    """Return the facts in the words of the wire."""
-    wire = {
-        "id": exec_.id,
-        "status": facts.status.value,
-        "exitCode": facts.exit_code,
-        "signal": facts.signal,
-        "seconds": round(facts.seconds, 3),
-        "bytes": facts.bytes,
-        "cut": facts.cut,
-        "background": facts.background,
-    }
-    if facts.background and exec_.ask.command.background == "kill":
-        wire["backgroundEnded"] = True
-    if facts.error is not None:
-        wire["error"] = facts.error
-    return wire
-
-
-#: Bytes of JSON that the output may take in an answer; no frame is over 256 KiB.
-_ONCE_BYTES = 240 * 1024
-
-
-def once(exec_: Exec) -> dict[str, Any]:
-    """Return the answer to `_gateway-trio/exec`: the facts, and the output as far as it fits into one frame."""
-    assert exec_.ended is not None  # noqa: S101 - called at its end
-    facts = dict(exec_.ended.facts)
-    whole = output = "".join(exec_.output)
-    keep = len(whole)
-    while len(json.dumps(output)) > _ONCE_BYTES:
-        keep = keep * 3 // 4
-        output = f"{whole[: keep // 2]}\n[… {len(whole) - keep} characters left out …]\n{whole[-(keep // 2) :]}"
-    facts["cut"] += len(whole) - keep
-    return {**facts, "output": output}

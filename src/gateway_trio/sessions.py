@@ -24,7 +24,7 @@ from gateway_trio.store import Change as Row
 
 if TYPE_CHECKING:
     from gateway_trio.auth import Principal
-    from gateway_trio.turns import Turn
+    from gateway_trio.turn import Turn
 
 __all__ = ["Over", "Reader", "Registry", "Session", "TooManySessions", "Work"]
 

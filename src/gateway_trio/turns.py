@@ -1,4 +1,4 @@
-"""Turns: admission, the queue, the agent's body, the outcome.
+"""Turns: admission, the queue, running, the outcome.
 
 A turn is two tasks. The *turn task*, in the nursery `turns`, owns the outcome, the time limits and the saving.
 The agent's *body* runs in the nursery `agents`, the outermost, under a scope of its own. So an agent that
@@ -11,169 +11,33 @@ body is started in `agents` by the turn task, which stands in a nursery inside i
 
 from __future__ import annotations
 
-import math
-import secrets
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import trio
-from attrs import evolve, frozen
 
 from gateway_trio.agents import (
     Agent,
-    AgentError,
-    BackendUnavailable,
-    Emission,
-    Emit,
-    TextDelta,
-    ThoughtDelta,
-    TurnOver,
-    Usage,
 )
 from gateway_trio.agents import Turn as View
 from gateway_trio.config import Config
-from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
+from gateway_trio.core.events import Change, Prompt
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
-from gateway_trio.core.session import Busy, Place, TurnState
+from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
-from gateway_trio.emissions import TooBig, clean, to_update
+from gateway_trio.emissions import emit_for
 from gateway_trio.history import history
 from gateway_trio.log import get_logger
-from gateway_trio.sessions import Over, Session
+from gateway_trio.sessions import Session
 from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
+from gateway_trio.turn import Ask, Turn
 
-__all__ = ["ABANDONED_LIMIT", "Ask", "Turn", "Turns"]
+__all__ = ["ABANDONED_LIMIT", "Turns"]
 
 log = get_logger("turns")
 
 #: Agents that ignored their cancellation and still run. Beyond it prompts are refused as `busy`.
 ABANDONED_LIMIT = 8
-
-
-@frozen
-class Ask:
-    """A prompt as it was sent. `sender` names the connection; `replaces` a turn that is run again."""
-
-    text: str
-    blocks: tuple[Mapping[str, Any], ...]
-    principal: str
-    sender: str = ""
-    key: str | None = None
-    busy: Busy | None = None  #: None: the config's
-    digest: str = ""  #: of text and blocks, by which a repeated key's prompt is known
-    replaces: str | None = None
-
-
-class Turn(Place):
-    """One prompt on its way to its outcome. All its scopes exist from admission on."""
-
-    def __init__(self, session: Session, ask: Ask) -> None:
-        super().__init__()
-        self.id = "t" + secrets.token_hex(6)
-        self.session = session
-        self.ask = ask
-        self.digest = ask.digest
-        self.seq = 0
-        self.ended: Change | None = None
-        self.ended_at = 0
-        self.refused: list[Callable[[Problem], object]] = []
-        self.draining = trio.Event()
-        self._scope = trio.CancelScope()
-        self._done = trio.Event()
-        self._asked: tuple[TurnState, str | None] | None = None
-        self._gives_up = math.inf
-        self._waiting = trio.CancelScope()
-        self._active = 0.0
-        self._error: BaseException | None = None
-
-    @property
-    def asked(self) -> tuple[TurnState, str | None] | None:
-        """The outcome that somebody asked for, and why."""
-        return self._asked
-
-    @property
-    def over(self) -> bool:
-        """Whether it has its outcome, or is about to have it."""
-        return self.ended is not None
-
-    def cancel(self, outcome: TurnState, reason: str | None, *, cleanup_seconds: float) -> None:
-        """End the body; the first outcome that is asked for stands. Safe at any time."""
-        if self._asked is None:
-            self._asked = (outcome, reason)
-            self._gives_up = trio.current_time() + cleanup_seconds
-        self._scope.cancel()
-        self._waiting.cancel()
-
-    # --- the body, in `agents` ---
-
-    async def body(self, agent: Agent, view: View, emit: Emit) -> None:
-        """Run the agent. Whatever it raises is kept for the outcome; a cancel from outside passes."""
-        try:
-            with self._scope:
-                await agent.run(view, emit)
-        except* Exception as group:  # noqa: BLE001 - an agent is other people's code
-            self._error = group
-        finally:
-            self._done.set()
-
-    # --- the wait for it, in `turns` ---
-
-    async def wait(self, *, idle_seconds: float, turn_seconds: float, cleanup_seconds: float) -> bool:
-        """Wait for the body within its limits; False if it was given up.
-
-        A cancel from outside (the tree's deadline) passes.
-        """
-        self._active = start = trio.current_time()
-        while not self._done.is_set():
-            now = trio.current_time()
-            limit = min(start + turn_seconds, self._active + idle_seconds)
-            if self._asked is not None:
-                if now >= self._gives_up:
-                    return False
-                limit = self._gives_up
-            elif now >= limit:
-                slow = "turn_idle" if now < start + turn_seconds else "turn_too_long"
-                self.cancel(TurnState.FAILED, slow, cleanup_seconds=cleanup_seconds)
-                continue
-            self._waiting = trio.CancelScope(deadline=limit)
-            with self._waiting:
-                await self._done.wait()
-        return True
-
-    def emitted(self) -> None:
-        """The agent is alive: its idle limit counts from now."""
-        self._active = trio.current_time()
-
-    def outcome(self) -> tuple[TurnState, str | None, str | None]:
-        """Return outcome, reason and a sentence for the user, from what was asked and how the body ended."""
-        cut = self._scope.cancelled_caught or not self._done.is_set() or self._error is not None
-        if self._asked is not None and cut:
-            return (*self._asked, None)
-        if not self._done.is_set():
-            return TurnState.INTERRUPTED, "cut", None
-        if self._error is None:
-            return TurnState.COMPLETED, None, None
-        return (TurnState.FAILED, *_explain(self.id, self._error))
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for part in error.exceptions for leaf in _leaves(part)]
-    return [error]
-
-
-def _explain(turn_id: str, error: BaseException) -> tuple[str, str]:
-    """Return a reason and a sentence; what the agent did not name is logged, and not shown."""
-    leaves = _leaves(error)
-    for leaf in leaves:
-        if isinstance(leaf, BackendUnavailable):
-            return "backend_unavailable", str(leaf)
-    for leaf in leaves:
-        if isinstance(leaf, AgentError):
-            return "failed", str(leaf)
-    log.error("agent failed", turn=turn_id, exc_info=error)
-    return "internal", "the agent failed; the log says why"
 
 
 class Turns:
@@ -239,7 +103,6 @@ class Turns:
     def _accepted(self, turn: Turn, busy: Busy) -> None:
         conversation = turn.session.conversation
         conversation.stored(turn)
-        turn.refused.clear()  # they hold on to a connection
         self._live[turn.id] = turn
         if busy is Busy.INTERRUPT and conversation.running is not None:
             self.cancel(conversation.running, TurnState.CANCELLED, "interrupted by the next prompt")
@@ -275,7 +138,7 @@ class Turns:
         try:
             if await self._begin(turn):
                 view = self._view(turn)
-                self.agents.start_soon(turn.body, self._agent, view, self._emit(turn))
+                self.agents.start_soon(turn.body, self._agent, view, emit_for(turn))
                 waited = await turn.wait(
                     idle_seconds=limits.turn_idle_seconds,
                     turn_seconds=limits.turn_seconds,
@@ -315,7 +178,7 @@ class Turns:
         log.warning("agent ignores its cancellation", turn=turn.id, session=turn.session.id)
 
         async def until_it_ends() -> None:
-            await turn._done.wait()  # noqa: SLF001 - a turn's own affair
+            await turn.until_done()
             timeline.turn_let_go(turn.id)
 
         self.agents.start_soon(until_it_ends)
@@ -344,7 +207,7 @@ class Turns:
             if entries is None:
                 entries = turn.session.insist(turn.id, lambda _: [change])
             turn.ended_at = entries[0].number
-            turn.ask = evolve(turn.ask, text="", blocks=())  # a key may keep the turn for long
+            turn.close()
             if ran:
                 turn.session.conversation.end(turn, outcome)
             self._live.pop(turn.id, None)
@@ -425,50 +288,6 @@ class Turns:
             self._coordinator.timeline.turn_left_queued()
         else:
             self._take_out(turn, TurnState.INTERRUPTED, "the gateway went down before it could start")
-
-    # --- what the agent says ---
-
-    def _emit(self, turn: Turn) -> Emit:
-        async def emit(emission: Emission) -> None:
-            await trio.lowlevel.checkpoint()
-            if turn.over:
-                raise TurnOver(f"turn {turn.id} has its outcome")
-            turn.emitted()
-            try:
-                await self._take(turn, emission)
-            except Over:
-                raise TurnOver(f"turn {turn.id} has its outcome") from None
-            except StoreUnavailable as fault:
-                raise AgentError("the answer could not be stored") from fault
-
-        return emit
-
-    async def _take(self, turn: Turn, emission: Emission) -> None:
-        def over() -> bool:
-            return turn.over
-
-        async def say(kind: Kind, text: str) -> None:
-            await turn.session.say(
-                turn.id,
-                kind,
-                clean(text),
-                lambda: turn.session.record(turn.id, lambda _: [Message(kind)], over=over),
-            )
-
-        match emission:
-            case TextDelta(text):
-                await say(Kind.ANSWER, text)
-            case ThoughtDelta(text):
-                await say(Kind.THOUGHT, text)
-            case Usage():
-                turn.session.usage = emission
-                turn.session.wake()
-            case _:
-                try:
-                    data = to_update(emission)
-                except TooBig as fault:
-                    raise AgentError(str(fault)) from None
-                await turn.session.record(turn.id, lambda _: [Update(data)], over=over)
 
 
 _BUSY = {

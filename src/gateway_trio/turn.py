@@ -1,0 +1,157 @@
+"""One turn: the prompt as it was asked, the agent's body, the wait for it, and how it ended."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import trio
+from attrs import evolve, frozen
+
+from gateway_trio.agents import Agent, AgentError, BackendUnavailable, Emit
+from gateway_trio.agents import Turn as View
+from gateway_trio.core.events import Change
+from gateway_trio.core.jsonrpc import Problem
+from gateway_trio.core.session import Busy, Place, TurnState
+from gateway_trio.log import get_logger
+from gateway_trio.sessions import Session
+
+__all__ = ["Ask", "Turn"]
+
+log = get_logger("turns")
+
+
+@frozen
+class Ask:
+    """A prompt as it was sent. `sender` names the connection; `replaces` a turn that is run again."""
+
+    text: str
+    blocks: tuple[Mapping[str, Any], ...]
+    principal: str
+    sender: str = ""
+    key: str | None = None
+    busy: Busy | None = None  #: None: the config's
+    digest: str = ""  #: of text and blocks, by which a repeated key's prompt is known
+    replaces: str | None = None
+
+
+class Turn(Place):
+    """One prompt on its way to its outcome. All its scopes exist from admission on."""
+
+    def __init__(self, session: Session, ask: Ask) -> None:
+        super().__init__()
+        self.id = "t" + secrets.token_hex(6)
+        self.session = session
+        self.ask = ask
+        self.digest = ask.digest
+        self.seq = 0
+        self.ended: Change | None = None
+        self.ended_at = 0
+        self.refused: list[Callable[[Problem], object]] = []
+        self.draining = trio.Event()
+        self._scope = trio.CancelScope()
+        self._done = trio.Event()
+        self._asked: tuple[TurnState, str | None] | None = None
+        self._gives_up = math.inf
+        self._waiting = trio.CancelScope()
+        self._active = 0.0
+        self._error: BaseException | None = None
+
+    @property
+    def asked(self) -> tuple[TurnState, str | None] | None:
+        """The outcome that somebody asked for, and why."""
+        return self._asked
+
+    @property
+    def over(self) -> bool:
+        """Whether it has its outcome, or is about to have it."""
+        return self.ended is not None
+
+    def cancel(self, outcome: TurnState, reason: str | None, *, cleanup_seconds: float) -> None:
+        """End the body; the first outcome that is asked for stands. Safe at any time."""
+        if self._asked is None:
+            self._asked = (outcome, reason)
+            self._gives_up = trio.current_time() + cleanup_seconds
+        self._scope.cancel()
+        self._waiting.cancel()
+
+    def close(self) -> None:
+        """Let go of what only a turn without an outcome needs: a key may keep it for long."""
+        self.ask = evolve(self.ask, text="", blocks=())
+        self.refused.clear()
+
+    async def until_done(self) -> None:
+        """Wait for the body to end, however long that takes."""
+        await self._done.wait()
+
+    # --- the body, in `agents` ---
+
+    async def body(self, agent: Agent, view: View, emit: Emit) -> None:
+        """Run the agent. Whatever it raises is kept for the outcome; a cancel from outside passes."""
+        try:
+            with self._scope:
+                await agent.run(view, emit)
+        except* Exception as group:  # noqa: BLE001 - an agent is other people's code
+            self._error = group
+        finally:
+            self._done.set()
+
+    # --- the wait for it, in `turns` ---
+
+    async def wait(self, *, idle_seconds: float, turn_seconds: float, cleanup_seconds: float) -> bool:
+        """Wait for the body within its limits; False if it was given up.
+
+        A cancel from outside (the tree's deadline) passes.
+        """
+        self._active = start = trio.current_time()
+        while not self._done.is_set():
+            now = trio.current_time()
+            limit = min(start + turn_seconds, self._active + idle_seconds)
+            if self._asked is not None:
+                if now >= self._gives_up:
+                    return False
+                limit = self._gives_up
+            elif now >= limit:
+                slow = "turn_idle" if now < start + turn_seconds else "turn_too_long"
+                self.cancel(TurnState.FAILED, slow, cleanup_seconds=cleanup_seconds)
+                continue
+            self._waiting = trio.CancelScope(deadline=limit)
+            with self._waiting:
+                await self._done.wait()
+        return True
+
+    def emitted(self) -> None:
+        """The agent is alive: its idle limit counts from now."""
+        self._active = trio.current_time()
+
+    def outcome(self) -> tuple[TurnState, str | None, str | None]:
+        """Return outcome, reason and a sentence for the user, from what was asked and how the body ended."""
+        cut = self._scope.cancelled_caught or not self._done.is_set() or self._error is not None
+        if self._asked is not None and cut:
+            return (*self._asked, None)
+        if not self._done.is_set():
+            return TurnState.INTERRUPTED, "cut", None
+        if self._error is None:
+            return TurnState.COMPLETED, None, None
+        return (TurnState.FAILED, *_explain(self.id, self._error))
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for part in error.exceptions for leaf in _leaves(part)]
+    return [error]
+
+
+def _explain(turn_id: str, error: BaseException) -> tuple[str, str]:
+    """Return a reason and a sentence; what the agent did not name is logged, and not shown."""
+    leaves = _leaves(error)
+    for leaf in leaves:
+        if isinstance(leaf, BackendUnavailable):
+            return "backend_unavailable", str(leaf)
+    for leaf in leaves:
+        if isinstance(leaf, AgentError):
+            return "failed", str(leaf)
+    log.error("agent failed", turn=turn_id, exc_info=error)
+    return "internal", "the agent failed; the log says why"
