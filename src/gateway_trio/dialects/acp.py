@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 import gateway_trio
 from gateway_trio.core import acp
-from gateway_trio.core.events import Change, Lost, Piece
+from gateway_trio.core.cursor import Lost, Piece
+from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import (
     Close,
     Notification,

@@ -9,7 +9,8 @@ from typing import Any
 from gateway_trio.agents import Usage
 from gateway_trio.core import acp
 from gateway_trio.core.catalog import Catalog
-from gateway_trio.core.events import Change, Entry, Kind, Lost, Message, Piece, Prompt, Update
+from gateway_trio.core.cursor import Lost, Piece
+from gateway_trio.core.events import Change, Entry, Kind, Message, Prompt, Update
 from gateway_trio.core.jsonrpc import RequestId, encode, error, problem, result
 from gateway_trio.core.kinds import Role
 from gateway_trio.history import NEW_CONVERSATION

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from gateway_trio.core import acp
-from gateway_trio.core.events import Cursor
+from gateway_trio.core.cursor import Cursor
 from gateway_trio.core.jsonrpc import RequestId, encode, problem, result
 from gateway_trio.execs import Status
 from gateway_trio.sessions import Session, TooManySessions

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from attrs import define, field
 
 from gateway_trio.agents import Usage
-from gateway_trio.core.events import Cursor, Lost, Mark, Piece
+from gateway_trio.core.cursor import Cursor, Lost, Piece
+from gateway_trio.core.events import Mark
 from gateway_trio.sessions import Reader, Session
 
 __all__ = ["Attachment", "Attachments"]

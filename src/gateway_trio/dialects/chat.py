@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
-from gateway_trio.core.events import Change, Cursor, Kind, Lost, Message, Piece, Prompt, Update
+from gateway_trio.core.cursor import Cursor, Lost, Piece
+from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
 from gateway_trio.core.jsonrpc import CLOSES, Close, Problem
 from gateway_trio.core.lifecycle import Phase
 from gateway_trio.core.text import short
