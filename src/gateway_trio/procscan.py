@@ -7,6 +7,7 @@ import functools
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,13 @@ __all__ = ["MARKER", "Target", "alive", "belongs", "group_exists", "kill_group",
 
 MARKER = "GATEWAY_TRIO_EXEC_ID"
 
-_LOOKS = 20  # at a process whose environment is empty, for it may be in the middle of its execve
+_LOOKS = 200  # at a process in the middle of its execve
+_LOOK_SECONDS = 0.001  # between two of them: it may wait for a processor, and nothing tells when it goes on
 _FEW = 1000  # numbers: to look at them one by one takes less time than a list of all
 _CHASES = 1000
 _READ_BYTES = 16 * 1024  # a larger buffer costs more than it saves
 _PF_EXITING = 0x4
+_ENV_END = 48  # of `_stat`: 0 in the middle of an execve
 _PF_KTHREAD = 0x200000
 
 
@@ -90,23 +93,31 @@ def _in_group(pid: int, group: int | None) -> bool:
 
 
 def _marked(pid: int, exec_id: str) -> bool:
+    marker = f"\0{MARKER}={exec_id}\0".encode()
     for _ in range(_LOOKS):
         if environ := _read(pid, "environ"):
-            return f"\0{MARKER}={exec_id}\0".encode() in b"\0" + environ + b"\0"
+            return marker in b"\0" + environ + b"\0"
         if not _is_alive(pid):
             return False
-        os.sched_yield()
+        if int(_stat(pid)[_ENV_END]):  # it was given no environment, or the execve ended between the two looks
+            return marker in b"\0" + _read(pid, "environ") + b"\0"
+        time.sleep(_LOOK_SECONDS)
     return False
 
 
 def _is_alive(pid: int) -> bool:
     """Return whether `pid` is a process, of a program, that has not ended and is not ending."""
-    fields = _read(pid, "stat").rpartition(b") ")[2].split()  # the name before that may hold anything
+    fields = _stat(pid)
     state, flags, threads = fields[0], int(fields[6]), int(fields[17])
     if flags & _PF_KTHREAD:
         return False
     # A first thread that has ended shows as a zombie for as long as the others run.
     return threads > 1 or (state not in b"ZXx" and not flags & _PF_EXITING)
+
+
+def _stat(pid: int) -> list[bytes]:
+    """Return the fields of proc_pid_stat(5) from the third one, the state, on."""
+    return _read(pid, "stat").rpartition(b") ")[2].split()  # the name before that may hold anything
 
 
 def _is_process(pid: int) -> bool:
