@@ -104,7 +104,6 @@ class Connection:
         self._close: Close | None = None
         self._pulls_to_end = False
         self._closing = trio.CancelScope()
-        self._reader_done = trio.Event()
         self._pinged = False
         self._tasks = 0
 
@@ -183,7 +182,6 @@ class Connection:
 
     def reader_ended(self) -> None:
         """trio-websocket reads no more: the peer closed, or broke off, or sent what it could not take."""
-        self._reader_done.set()
         self._closing.cancel()
         if self._close is None:
             self.nursery.cancel_scope.cancel()
