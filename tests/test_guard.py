@@ -250,3 +250,21 @@ async def test_a_peer_that_is_gone_breaks_the_sending_and_not_the_end(pair):
             await guard.send_all(BIG)
         await guard.end(5)
     assert guard._stream.socket.fileno() == -1
+
+
+async def test_a_last_frame_goes_out_only_where_no_close_frame_did():
+    with trio.fail_after(5):
+        for sent, last in ((b"\x88\x02\x03\xe8", b""), (b"\x81\x01x", b"\x88\x02\x03\xea")):
+            ours, theirs = trio.socket.socketpair()
+            guard = GuardedStream(trio.SocketStream(ours))
+            guard.close_with(lambda: b"\x88\x02\x03\xea")
+            await guard.send_all(sent)
+            await guard.aclose()
+            await guard.aclose()
+            stream = trio.SocketStream(theirs)
+            got = b""
+            while data := await stream.receive_some():
+                got += data
+            assert got == sent + last
+            await stream.aclose()
+            await guard.end(0)

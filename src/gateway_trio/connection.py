@@ -36,6 +36,8 @@ log = get_logger("connection")
 KEEPALIVE_SECONDS = 20.0
 #: Characters that are collected for one write, give or take a frame.
 _BATCH_CHARS = 64 * 1024
+#: Close codes with which wsproto reports a frame that is none, or a text that is no UTF-8.
+_BROKEN = frozenset({1002, 1007})
 #: Requests of one connection that wait for something (a new session's row, a config file's check).
 _TASKS = 32
 
@@ -110,6 +112,7 @@ class Connection:
     async def run(self, websocket: trio_websocket.WebSocketConnection, dialect: Dialect) -> None:
         """Serve the connection to its end. Cancelling ends it without a close frame."""
         self._websocket, self._dialect = websocket, dialect
+        self._guard.close_with(self._broken_frames_answer)
         clean = False
         self.gateway.enter(self)
         try:
@@ -119,9 +122,11 @@ class Connection:
             clean = await self._say_goodbye()
         finally:
             self.gateway.connections.discard(self)
-            # None: something that was no WebSocket came. 1009: too much. Both are answered before it is read.
+            # Something that was no WebSocket came, or too much: answered before all of it is read.
             self.unread = (
-                self.unread or websocket.closed is None or websocket.closed.code == CLOSES["too_big"].code
+                self.unread
+                or websocket.closed is None
+                or websocket.closed.code in {*_BROKEN, CLOSES["too_big"].code}
             )
             dialect.detach()
             left_by_itself = self._close is None and websocket.closed is not None
@@ -179,6 +184,13 @@ class Connection:
     async def _ping(self) -> None:
         with contextlib.suppress(trio_websocket.ConnectionClosed):
             await self._websocket.ping()
+
+    def _broken_frames_answer(self) -> bytes:
+        """Return the close frame for a peer that broke the protocol, b"" for any other end."""
+        closed = self._websocket.closed
+        if closed is None or closed.code not in _BROKEN:
+            return b""
+        return b"\x88\x02" + closed.code.to_bytes(2, "big")
 
     def reader_ended(self) -> None:
         """trio-websocket reads no more: the peer closed, or broke off, or sent what it could not take."""

@@ -6,6 +6,8 @@ trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
 * A send that was cancelled keeps the rest of its bytes, and the next send goes on there. Without it a cancelled
   `send_message` leaves a cut frame on the wire, and the next frame, even a close frame, lands inside it.
 * A peer that takes no byte for `stall_seconds` ends the sending, however slowly it reads otherwise.
+* A close frame goes out where trio-websocket forgets it: behind a frame that breaks the protocol (RFC 6455 section
+  7.1.7).
 * `aclose`, by which trio-websocket says that it is done, only closes our half. The socket is closed by `end`,
   which first reads and throws away what still comes: closing a socket with unread bytes in it sends a reset, and
   the peer would lose the close frame that it has not read yet (RFC 1122 section 4.2.2.13).
@@ -15,12 +17,14 @@ trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import trio
 
 __all__ = ["GuardedStream"]
 
 _RECEIVE_BYTES = 65536
+_CLOSE = b"\x88"  # the first byte of a close frame
 
 
 class GuardedStream(trio.abc.Stream):
@@ -41,6 +45,8 @@ class GuardedStream(trio.abc.Stream):
         self._sending = trio.StrictFIFOLock()
         self._done = False
         self._half_closed = False
+        self._close_sent = False
+        self._last_frame: Callable[[], bytes] = bytes
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive as `trio.abc.ReceiveStream` says, at most 64 KiB. Cancelling loses nothing."""
@@ -63,10 +69,15 @@ class GuardedStream(trio.abc.Stream):
         if self._done:
             raise trio.ClosedResourceError
         self._unsent += data
+        self._close_sent = self._close_sent or bytes(data[:1]) == _CLOSE
         if self._corked:
             await trio.lowlevel.checkpoint()
         elif not await self.flush():
             raise trio.BrokenResourceError(f"the peer took no byte for {self._stall_seconds} s")
+
+    def close_with(self, last_frame: Callable[[], bytes]) -> None:
+        """Ask for a last frame when our half is closed and no close frame was sent; b"" for none."""
+        self._last_frame = last_frame
 
     def cork(self) -> None:
         """Only collect what is sent from now on."""
@@ -107,6 +118,8 @@ class GuardedStream(trio.abc.Stream):
 
         Cancelling leaves the rest of it to `end`.
         """
+        if not self._done and not self._close_sent:
+            self._unsent += self._last_frame()
         self._done = True
         try:
             if not self._half_closed and await self.flush():
