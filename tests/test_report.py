@@ -157,6 +157,18 @@ async def test_a_tree_that_was_cut_before_any_drain_has_a_report_too(mock_clock)
     assert (report.cut, report.total_seconds, report.overhead_seconds, report.asked_by) == (True, 0.0, 0.0, "")
 
 
+async def test_a_restart_that_was_taken_back_leaves_nothing_in_the_next_report(mock_clock):
+    play = Script(mock_clock)
+    play.at(0, "begin", turns=3, execs=1)
+    play.at(5, "take_back")
+    play.at(6, "entered", Phase.OPEN)
+    play.at(10, "begin", turns=0, execs=0)
+    play.at(12, "entered", Phase.CANCELLING)
+    report = play.at(13, "report", DOWN, cut=False)
+    assert (report.turns_running, report.execs_running) == (0, 0)
+    assert (report.total_seconds, dict(report.phases)) == (3, {"draining": 2, "cancelling": 1})
+
+
 async def test_what_a_durable_store_keeps_is_counted_as_queued(mock_clock):
     play = Script(mock_clock)
     play.at(0, "begin", turns=0, execs=0)

@@ -40,7 +40,6 @@ class Coordinator:
         self.execs: set[Any] = set()
         self.sockets: set[Any] = set()
         self.timeline = Timeline()
-        self.ending = trio.Event()  #: a final reason stands; a new one if it is taken back
         self._changed = trio.Event()
         self._actions: dict[Action, list[Callable[[], None]]] = {action: [] for action in Action}
 
@@ -149,13 +148,11 @@ class Coordinator:
         self.state, actions = lifecycle.step(before, event)
         if self.state.final and not before.final:
             self.timeline.begin(turns=len(self.turns), execs=len(self.execs))
+        elif before.final and not self.state.final:
+            self.timeline.take_back()
         if self.state.phase is not before.phase:
             self.timeline.entered(self.state.phase)
             log.info("phase", phase=self.state.phase.value, reasons=[r.value for r in self.state.reasons])
-        if self.state.final and not self.ending.is_set():
-            self.ending.set()
-        elif not self.state.final and self.ending.is_set():
-            self.ending = trio.Event()
         for action in actions:
             for do in self._actions[action]:
                 do()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import trio
@@ -73,14 +74,20 @@ class Timeline:
     def _reset(self, began: float, *, turns: int, execs: int) -> None:
         self._began = began
         self._running = (turns, execs)
-        self._entered: list[tuple[Phase, float]] = [(Phase.DRAINING, self._began)]
+        self._entered: list[tuple[Phase, float]] = [] if math.isnan(began) else [(Phase.DRAINING, began)]
         self._count = _Count()
         self._notices = (math.inf, -math.inf)
         self._last_turn = self._last_exec = self._last_bye = -math.inf
         self._sockets_gone = math.inf
 
+    def take_back(self) -> None:
+        """No final reason stands any more."""
+        self._reset(math.nan, turns=0, execs=0)
+
     def entered(self, phase: Phase) -> None:
-        self._entered.append((phase, trio.current_time()))
+        """Note a phase, if a final reason stands."""
+        if not math.isnan(self._began):
+            self._entered.append((phase, trio.current_time()))
 
     def turn_stopped(self) -> None:
         """An agent's body ended, or was given up: from here on it is the gateway that takes time."""
@@ -159,10 +166,9 @@ class Timeline:
         )
 
     def _spans(self, began: float, now: float) -> dict[Phase, tuple[float, float]]:
-        entered = [(phase, max(at, began)) for phase, at in self._entered if not math.isnan(at)]
-        ends = [at for _, at in entered[1:]] + [now]
+        entered = [(phase, max(at, began)) for phase, at in self._entered]
         spans: dict[Phase, tuple[float, float]] = {}
-        for (phase, start), end in zip(entered, ends, strict=True):
+        for (phase, start), (_, end) in pairwise([*entered, (Phase.CLOSED, now)]):
             if phase is not Phase.CLOSED:
                 spans[phase] = (spans.get(phase, (start, end))[0], end)
         return spans
