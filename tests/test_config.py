@@ -137,6 +137,7 @@ SECONDS = [
     *[("server", "send_seconds"), ("exec", "term_seconds"), ("quick_commands.x", "timeout_seconds")],
     *[("session", f"{name}_seconds") for name in ("turn_idle", "turn", "permission")],
     *[("drain", f"{name}_seconds") for name in ("grace", "cleanup", "exec", "close", "stop_budget")],
+    *[("breaker", f"{name}_seconds") for name in ("window", "probe")],
 ]
 
 

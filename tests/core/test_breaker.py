@@ -1,5 +1,6 @@
 """The breaker's table, as the design has it, and walks through it."""
 
+import itertools
 import math
 
 import pytest
@@ -43,7 +44,7 @@ HALF_OPEN, _ = after(ProbeSucceeded(9), state=OPEN)
 
 
 def test_each_stand_has_an_entry_for_each_event():
-    assert {stand: set(entries) for stand, entries in TRANSITIONS.items()} == dict.fromkeys(Stand, set(EVENTS))
+    assert {stand: set(entries) for stand, entries in TRANSITIONS.items()} == {key: set(EVENTS) for key in Stand}
 
 
 def test_the_words_of_the_wire():
@@ -193,5 +194,5 @@ def test_any_walk(walk, most):
         if state.stand is Stand.OPEN:
             assert state.probe_at >= at or before.stand is Stand.OPEN
             assert 5 <= state.wait <= 60
-    assert all(first is not second for first, second in zip(told, told[1:], strict=False)), "they alternate"
+    assert all(first is not second for first, second in itertools.pairwise(told)), "they alternate"
     assert told[:1] in ([], [Action.DRAIN])
