@@ -4,7 +4,8 @@ The gateway is the real program, its agent one whose backend is down while a fil
 
 * from the moment at which the backend goes down to the first refusal that did not ask it (-32010), and how many
   prompts failed at the backend before and after it;
-* a refusal as its client sees it, and the gateway's CPU time for each, in the first half of the outage;
+* a refusal as its client sees it, and the gateway's CPU time for each, in the first half of the outage; beside it
+  the CPU time of a turn that is completed before the outage;
 * an exec of `true` during the second half, in turn with a bare `trio.run_process` of the same command line;
 * from the moment at which the backend is up again to the first turn that is completed. Most of this is the wait
   for the next probe, so the part of it after the gateway opened is told as well.
@@ -54,7 +55,8 @@ class Crowd(Swarm):
         super().__init__()
         self.due: deque[tuple[float, Client]] = deque()
         self.sent: dict[tuple[int, int], float] = {}
-        self.answers: list[tuple[float, float, int | None]] = []  #: when, after how long, error code
+        self.answers: list[tuple[float, int | None]] = []  #: after how long, error code
+        self.first: dict[int | None, float] = {}  #: by error code, when the first such answer came
         self.opened_at = 0.0
         self._ids = 1000
 
@@ -62,6 +64,10 @@ class Crowd(Swarm):
         now = time.monotonic()
         self._sessions = sessions
         self.due.extend((now + n / len(clients), client) for n, client in enumerate(clients))
+
+    def forget(self) -> None:
+        self.answers.clear()
+        self.first.clear()
 
     def prompt_until(self, holds: Callable[[], bool], until: float) -> bool:
         """Prompt and read until it holds; False at the time `until`."""
@@ -85,10 +91,11 @@ class Crowd(Swarm):
     def _take(self, client: Client, opcode: int, payload: bytes, now: float) -> None:
         super()._take(client, opcode, payload, now)
         if b'"_gateway-trio/phase"' in payload and b'"phase":"open"' in payload:
-            self.opened_at = now
+            self.opened_at = self.opened_at or now
         for id_ in [id_ for id_ in client.results if (id(client), id_) in self.sent]:
-            error = client.results.pop(id_).get("error") or {}
-            self.answers.append((now, now - self.sent.pop((id(client), id_)), error.get("code")))
+            code = (client.results.pop(id_).get("error") or {}).get("code")
+            self.answers.append((now - self.sent.pop((id(client), id_)), code))
+            self.first.setdefault(code, now)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -137,36 +144,37 @@ def one_round(clients: int, seconds: float, probe: float, down: Path) -> dict[st
     with Program(config, script=AGENT, env={"BENCH_DOWN": str(down)}) as program:
         crowd = Crowd()
         _, prober = connect(crowd, program.port, clients)
+        cpu = cpu_seconds(program.pid)
         crowd.prompt_until(lambda: False, time.monotonic() + 2.0)  # all is well
-        assert {code for _, _, code in crowd.answers} == {None}, "a turn failed before the outage"
-        crowd.answers.clear()
+        turn = (cpu_seconds(program.pid) - cpu) / len(crowd.answers)
+        assert set(crowd.first) == {None}, "a turn failed before the outage"
+        crowd.forget()
 
         down.touch()
         went_down = time.monotonic()
-        refused = lambda: any(code == REFUSED for _, _, code in crowd.answers)  # noqa: E731
-        assert crowd.prompt_until(refused, went_down + 10)
-        first = next(at for at, _, code in crowd.answers if code == REFUSED)
+        assert crowd.prompt_until(lambda: REFUSED in crowd.first, went_down + 10)
         before = len(crowd.answers)
         cpu = cpu_seconds(program.pid)
         crowd.prompt_until(lambda: False, went_down + seconds / 2)
         cpu = cpu_seconds(program.pid) - cpu
-        refusals = [took for _, took, code in crowd.answers[before:] if code == REFUSED]
+        refusals = [took for took, code in crowd.answers[before:] if code == REFUSED]
         floors, execs = run_execs(crowd, prober, went_down + seconds)
-        failed = sum(code == FAILED for _, _, code in crowd.answers)
+        failed = sum(code == FAILED for _, code in crowd.answers)
+        first = crowd.first[REFUSED]
 
-        crowd.answers.clear()
+        crowd.forget()
         crowd.opened_at = 0.0
         down.unlink()
         came_up = time.monotonic()
-        done = lambda: any(code is None for _, _, code in crowd.answers)  # noqa: E731
-        assert crowd.prompt_until(done, came_up + 90), "it did not recover"
-        recovered = next(at for at, _, code in crowd.answers if code is None)
+        assert crowd.prompt_until(lambda: None in crowd.first, came_up + 90), "it did not recover"
+        recovered = crowd.first[None]
         assert crowd.open == clients + 1, "a client was lost"
         for client in crowd.clients:
             client.socket.close()
     return {
         "first refusal after the backend goes down": [first - went_down],
         "prompts that failed at the backend": [failed],
+        "a completed turn, CPU of the gateway": [turn],
         "a refusal, at its client": refusals,
         "a refusal, CPU of the gateway": [cpu / len(refusals)],
         "exec: bare run_process": floors,
@@ -198,7 +206,9 @@ def main() -> None:
         for name, values in figures.items():
             unit = {"unit": "", "scale": 1} if name.startswith("prompts") else {}
             print(line(name, values, **unit))
-        base, median = (spread(figures[name])["median"] for name in list(figures)[4:6])
+        base, median = (
+            spread(figures[name])["median"] for name in ("exec: bare run_process", "exec through the gateway")
+        )
         print(f"    exec {median / base:.2f}x, {(median - base) * 1000:+.2f} ms")
     finish(options.json, {name: spread(values) for name, values in figures.items()})
 

@@ -314,8 +314,10 @@ async def test_undrain_in_the_middle_of_a_probe_ends_it(autojump_clock):
         assert (await refusal(client, session, "x")).data["retryAfterMs"] == 1000
         lab.gateway.undrain("backend")
         await fail(client, session, 1)
-        assert stand(lab) == ("open", 60_000), "the next opening has a probe of its own"
+        assert stand(lab) == ("open", 60_000)
+        opened = now()
         await until_phase(client, "open", 3)
+        assert now() - opened == about(60), "the next opening has a probe of its own"
         assert len(agent.probed) == 2
 
 
@@ -354,21 +356,36 @@ async def test_a_probe_that_ignores_its_cancellation_is_named_and_not_repeated(a
         assert lab.gateway.status()["abandoned"] == []
 
 
+async def test_a_probe_that_ends_late_tells_nothing_of_the_next_opening(autojump_clock):
+    agent = failing([STUCK])
+    async with lab_of(agent, Config(breaker=BreakerConfig(failures=1))) as (lab, client):
+        session = await client.new_session()
+        await fail(client, session, 1)
+        await trio.sleep(12)  # its time was over at 10, and until 15 it may clean up
+        lab.gateway.undrain("backend")
+        await fail(client, session, 1)
+        await trio.sleep(4)
+        assert lab.gateway.status()["abandoned"] == ["probe"]
+        assert stand(lab) == ("open", 6000)
+        agent.release()
+        await until_phase(client, "open", 3)
+
+
 # --- going down while the backend fails -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("reason", ["shutdown", "restart"])
 @pytest.mark.parametrize("when", ["before a probe", "in a probe", "in a stuck probe"])
 async def test_the_way_down_keeps_its_deadlines(when, reason, autojump_clock):
+    stuck = when == "in a stuck probe"
     probe = {"before a probe": [], "in a probe": [1000.0], "in a stuck probe": [STUCK]}[when]
-    agent = failing(probe, long=["a", 1000.0])
-    async with lab_of(agent) as (lab, client):
+    agent = failing(probe, long=["a", STUCK if stuck else 1000.0])
+    async with lab_of(agent, Config(breaker=BreakerConfig(probe_seconds=30))) as (lab, client):
         session, other = await client.new_session(), await client.new_session()
         id_ = await client.ask_prompt(other, "long")
         await fail(client, session)
-        await trio.sleep(4 if when == "before a probe" else 6)
-        stuck = when == "in a stuck probe"
-        lab.gateway.drain(reason, by="us", grace_seconds=2 if stuck else None)
+        await trio.sleep(4 if when == "before a probe" else 31)
+        lab.gateway.drain(reason, by="us")
         refused = await refusal(client, session, "x")
         assert (refused.data["reasons"], "retryAfterMs" in refused.data) == (sorted(["backend", reason]), False)
         began = now()
@@ -376,10 +393,12 @@ async def test_the_way_down_keeps_its_deadlines(when, reason, autojump_clock):
             await client.answer(id_)
         assert caught.value.reason == "interrupted"
         await lab.gateway.closed.wait()
-        assert now() - began == about(2 + 5 if stuck else 20), "the grace, and the cleanup of the stuck one"
+        assert now() - began == about(20 + 5 * stuck), "the grace, and one cleanup for all that is stuck"
         report = lab.gateway.report
         assert (report.reason, report.cut) == (reason, False)
-        assert report.turns_abandoned == (("probe",) if stuck else ())
+        assert len(report.turns_abandoned) == 2 * stuck
+        assert ("probe" in report.turns_abandoned) == stuck
+        assert len(agent.probed) == (when != "before a probe"), "and none begins on the way down"
         assert (await client.code()) == 1012
         agent.release()
 

@@ -108,6 +108,8 @@ class Breaker:
             if self.state.probe_at > due:  # it asked to be left alone for longer
                 continue
             fault = await self._ask()
+            # What comes when this opening has ended tells nothing of the next one.
+            await trio.lowlevel.checkpoint_if_cancelled()
             at = trio.current_time()
             self._step(ProbeSucceeded(at) if fault is None else ProbeFailed(at, *_told_by(fault)))
 
