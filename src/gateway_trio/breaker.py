@@ -46,6 +46,7 @@ class Breaker:
         self.state = breaker.State()
         self._limits = breaker.Limits(config.failures, config.window_seconds, config.probe_seconds)
         self._coordinator = coordinator
+        self._cleanup_seconds = coordinator.config.cleanup_seconds
         self._agent = agent
         self._opened = trio.Event()
         self._opening = trio.CancelScope()  #: ends when the breaker is not open any more
@@ -116,7 +117,8 @@ class Breaker:
     async def _ask(self) -> BackendUnavailable | None:
         """Return why the backend does not answer, None if it does, or if the agent has no probe.
 
-        A probe may take as long as the wait before it. Cancelling ends it.
+        A probe may take as long as the wait before it. Cancelling ends it: one that has not ended `cleanup_seconds`
+        later is given up, and named.
         """
         agent = self._agent
         if not isinstance(agent, ProbedAgent):
@@ -131,7 +133,12 @@ class Breaker:
             if not probe.done.is_set():
                 return BackendUnavailable("it did not answer a probe in time")
         finally:
-            await self._end(probe)
+            probe.scope.cancel()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + self._cleanup_seconds):
+                await probe.done.wait()
+            if not probe.done.is_set():
+                self._coordinator.timeline.turn_abandoned(_NAME)
+                log.warning("probe ignores its cancellation")
         return probe.fault
 
     async def _run(self, probe: _Probe, agent: ProbedAgent) -> None:
@@ -140,16 +147,6 @@ class Breaker:
         finally:
             self._probe = None
             self._coordinator.timeline.turn_let_go(_NAME)
-
-    async def _end(self, probe: _Probe) -> None:
-        """Cancel the body; give it up, and say so, if it has not ended after `cleanup_seconds`."""
-        probe.scope.cancel()
-        limit = trio.current_time() + self._coordinator.config.cleanup_seconds
-        with trio.CancelScope(shield=True, deadline=limit):
-            await probe.done.wait()
-        if not probe.done.is_set():
-            self._coordinator.timeline.turn_abandoned(_NAME)
-            log.warning("probe ignores its cancellation")
 
     # --- inside ---
 
