@@ -15,18 +15,26 @@ from typing import Self
 
 
 class Program:
-    """`gateway-trio serve` with this config; `pid`, `port`, and after `wait` its `report`."""
+    """`gateway-trio serve` with this config; `pid`, `port`, and after `wait` its `report`.
 
-    def __init__(self, config: str) -> None:
+    `script` is a program to run in its place, with an agent of its own; it takes the same arguments.
+    """
+
+    def __init__(self, config: str, *, script: Path | None = None, env: dict[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory()
         folder = Path(self._folder.name)
         (folder / "gateway.toml").write_text(config)
         (folder / "gateway.toml").chmod(0o600)
         self.report_path = folder / "report.json"
         self._log = (folder / "log").open("w")
-        command = [sys.executable, "-m", "gateway_trio", "serve", "--config", folder / "gateway.toml"]
+        program = ["-m", "gateway_trio"] if script is None else [script]
+        command = [sys.executable, *program, "serve", "--config", folder / "gateway.toml"]
         self.process = subprocess.Popen(
-            [*command, "--report", self.report_path], stdout=subprocess.PIPE, stderr=self._log, text=True
+            [*command, "--report", self.report_path],
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env={**os.environ, **(env or {})},
         )
         hello = self.process.stdout.readline()
         if not hello:

@@ -89,13 +89,13 @@ class Lab:
 
 
 @contextlib.asynccontextmanager
-async def acp_lab(config=None, *, listener=None, agent=None, **more):
-    """Run a gateway in memory for the time of the block, which has a limit; then check every frame.
+async def acp_lab(config=None, *, listener=None, agent=None, limit=60, **more):
+    """Run a gateway in memory for the time of the block, at most `limit` seconds; then check every frame.
 
     As `gateway_trio.testing.open_gateway`, but that the listener can be chosen.
     """
     listener = listener or MemoryListener()
-    with trio.fail_after(60):
+    with trio.fail_after(limit):
         async with trio.open_nursery() as clients:
             async with trio.open_nursery() as servers:
                 serving = partial(serve, config, agent=agent or ScriptedAgent(), listeners=[listener], **more)

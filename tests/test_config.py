@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway_trio.config import (
     AliasCommand,
+    BreakerConfig,
     Config,
     ConfigError,
     DrainConfig,
@@ -47,6 +48,7 @@ def test_an_empty_text_is_every_default():
             SessionConfig("queue", 32, 600, 3600, 600, 8_388_608),
             ExecConfig(8, 32, 2),
             DrainConfig(20, 5, 25, 3, 60),
+            BreakerConfig(5, 60, 5),
             {},
         )
     )
@@ -67,6 +69,9 @@ def test_everything_that_is_written_is_read():
         busy = "refuse"
         queue_limit = 0
         turn_seconds = 0.5
+        [breaker]
+        failures = 1
+        probe_seconds = 0.5
         [quick_commands.my_gpu]
         type = "exec"
         argv = ["nvidia-smi", ""]
@@ -89,6 +94,7 @@ def test_everything_that_is_written_is_read():
     assert config.server == ServerConfig("::1", 0, ("gw.example",), ("https://a.example", "http://b.example:8080"))
     assert config.agent == EchoAgentConfig(words_per_second=2)
     assert config.session == SessionConfig("refuse", 0, turn_seconds=0.5)
+    assert config.breaker == BreakerConfig(1, 60, 0.5)
     assert dict(config.quick_commands) == {
         "my_gpu": gpu,
         "g": AliasCommand("g", "/my-gpu -q", role=Role.ADMIN),
@@ -131,6 +137,7 @@ SECONDS = [
     *[("server", "send_seconds"), ("exec", "term_seconds"), ("quick_commands.x", "timeout_seconds")],
     *[("session", f"{name}_seconds") for name in ("turn_idle", "turn", "permission")],
     *[("drain", f"{name}_seconds") for name in ("grace", "cleanup", "exec", "close", "stop_budget")],
+    *[("breaker", f"{name}_seconds") for name in ("window", "probe")],
 ]
 
 

@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway_trio.agents import Agent, AgentError, BackendRejected, BackendUnavailable, Emit, TextDelta, Turn
+    from gateway_trio.agents import (
+        Agent,
+        AgentError,
+        BackendRejected,
+        BackendUnavailable,
+        Emit,
+        ProbedAgent,
+        TextDelta,
+        Turn,
+    )
     from gateway_trio.config import Config, ConfigError, load_config, parse_config
     from gateway_trio.gateway import Gateway
     from gateway_trio.report import DrainReport
@@ -25,6 +34,7 @@ _WHERE = {
     "BackendRejected": "agents",
     "BackendUnavailable": "agents",
     "Emit": "agents",
+    "ProbedAgent": "agents",
     "TextDelta": "agents",
     "Turn": "agents",
     "Config": "config",
@@ -42,8 +52,8 @@ _WHERE = {
 
 __all__ = [
     "Agent", "AgentError", "BackendRejected", "BackendUnavailable", "Config", "ConfigError", "DrainReport", "Emit",
-    "Gateway", "MemoryStore", "Store", "StoreUnavailable", "TextDelta", "Turn", "UnsafeBind", "load_config",
-    "parse_config", "serve",
+    "Gateway", "MemoryStore", "ProbedAgent", "Store", "StoreUnavailable", "TextDelta", "Turn", "UnsafeBind",
+    "load_config", "parse_config", "serve",
 ]  # fmt: skip
 
 

@@ -24,6 +24,7 @@ from gateway_trio.tables import (
     AGENTS,
     PUBLIC_NAMES,
     AgentConfig,
+    BreakerConfig,
     Config,
     ConfigError,
     DrainConfig,
@@ -38,6 +39,7 @@ __all__ = [
     "PUBLIC_NAMES",
     "AgentConfig",
     "AliasCommand",
+    "BreakerConfig",
     "Config",
     "ConfigError",
     "DrainConfig",
@@ -61,7 +63,13 @@ T = TypeVar("T", bound=AttrsInstance)
 # --- from the file ------------------------------------------------------------------------------------
 
 _TABLES: Mapping[str, type[AttrsInstance]] = MappingProxyType(
-    {"server": ServerConfig, "session": SessionConfig, "exec": ExecConfig, "drain": DrainConfig}
+    {
+        "server": ServerConfig,
+        "session": SessionConfig,
+        "exec": ExecConfig,
+        "drain": DrainConfig,
+        "breaker": BreakerConfig,
+    }
 )
 _QUICK: Mapping[str, type[QuickCommand]] = MappingProxyType({"exec": ExecCommand, "alias": AliasCommand})
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from gateway_trio.agents import HistoryItem
 from gateway_trio.core.commands import Role
@@ -75,7 +75,7 @@ class Control:
 
     def undrain(self, reason: Reason) -> bool:
         """Take a reason away; return whether that changed anything."""
-        return self._gateway.coordinator.undrain(reason)
+        return self._gateway.undrain(reason.value)
 
     def restart(self, by: str, done: Callable[[str], None], refuse: Callable[[Problem], None]) -> None:
         """Check the config, then drain for a restart that `by` asked for. Answers once the check is done."""
@@ -133,6 +133,7 @@ class Control:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(asked["at"]))
             why = f": {asked['why']}" if asked["why"] else ""
             lines.append(f"draining because of {reason}, asked for by {asked['by']} at {when}{why}")
+        lines.append(_breaker(status["breaker"]))
         return "\n".join(lines)
 
     def _whoami(self, prompted: Prompted, _: str) -> str:
@@ -188,6 +189,12 @@ class Control:
 
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _breaker(breaker: Mapping[str, Any]) -> str:
+    left = breaker["nextProbeMs"]
+    when = "" if left is None else f", the next probe of the backend in {left / 1000:.0f} s"
+    return f"breaker {breaker['state']}{when}"
 
 
 def _item(item: HistoryItem) -> str:

@@ -105,10 +105,9 @@ class Desk:
 
     def refusal(self, refusal: Refusal) -> Problem:
         """Return the problem of a command's refusal; while draining with the reasons."""
-        extra = {}
         if refusal.reason == "draining":
-            extra = {"reasons": sorted(r.value for r in self._gateway.coordinator.state.reasons)}
-        return problem(refusal.reason, refusal.message, admitted=False, extra=extra)
+            return self._gateway.turns.draining(refusal.message)
+        return problem(refusal.reason, refusal.message, admitted=False)
 
     def _carry_out(self, asker: Asker, prompted: Prompted, verdict: Verdict) -> None:
         match verdict:

@@ -8,6 +8,7 @@ from typing import Any
 import trio
 
 from gateway_trio.agents import Agent
+from gateway_trio.breaker import Breaker
 from gateway_trio.config import Config
 from gateway_trio.connection import Connection
 from gateway_trio.control import Control
@@ -54,7 +55,8 @@ class Gateway:
         self.sessions = Registry(
             store, queue_limit=config.session.queue_limit, keep_bytes=config.session.keep_bytes
         )
-        self.turns = Turns(config, self.coordinator, store, agent)
+        self.breaker = Breaker(config.breaker, self.coordinator, agent)
+        self.turns = Turns(config, self.coordinator, store, agent, self.breaker)
         self.execs = ExecRunner(config, self.coordinator, store)
         self.control = Control(self)
         self.desk = Desk(self)
@@ -69,6 +71,7 @@ class Gateway:
         on(Action.START_QUEUED, self._start_queued)
         on(Action.SETTLE_QUEUED, self.turns.settle_queued)
         on(Action.CANCEL_TURNS, self.turns.cancel_all)
+        on(Action.CANCEL_TURNS, self.breaker.stop)
         on(Action.END_EXECS, self.execs.end_all)
 
     # --- for the program around it ---
@@ -90,13 +93,21 @@ class Gateway:
         self.coordinator.drain(Reason(reason), by=by, why=why, grace_seconds=grace_seconds)
 
     def undrain(self, reason: str = "operator") -> bool:
-        """Take a reason back; return whether that changed anything. A shutdown cannot be taken back."""
-        return self.coordinator.undrain(Reason(reason))
+        """Take a reason back; return whether that changed anything. A shutdown cannot be taken back.
+
+        `backend` also makes an open breaker half-open: the next prompts tell whether the model answers.
+        """
+        before = self.coordinator.state
+        if Reason(reason) is Reason.BACKEND:
+            self.breaker.reset()
+        self.coordinator.undrain(Reason(reason))
+        return self.coordinator.state != before
 
     def status(self) -> Mapping[str, Any]:
-        """Phase, reasons and who asked, counts of turns, execs and connections, sessions: all as JSON types."""
+        """Phase, reasons and who asked, what there is of turns, execs and the like, the breaker: as JSON types."""
         return {
             **self.coordinator.status(),
+            "breaker": self.breaker.status(),
             "connections": len(self.connections),
             "sessions": len(self.sessions),
             "abandoned": list(self.coordinator.timeline.abandoned),

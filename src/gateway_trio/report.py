@@ -31,7 +31,7 @@ class DrainReport:
     turns_finished: int
     turns_interrupted: int
     turns_queued: int  #: accepted and not started: interrupted too, or left to a durable store
-    turns_abandoned: tuple[str, ...]  #: ids of those that ignored cancellation
+    turns_abandoned: tuple[str, ...]  #: ids of those that ignored cancellation; `probe` for the backend's probe
     execs_running: int  #: when the drain began
     execs_finished: int  #: those begun later are counted too
     execs_killed: int

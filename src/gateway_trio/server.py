@@ -103,7 +103,7 @@ class _Tree:
     ) -> None:
         gateway, coordinator = self._gateway, self._coordinator
         async with trio.open_nursery() as agents:
-            gateway.turns.agents = agents
+            gateway.turns.agents = gateway.breaker.agents = agents
             came_to_its_end = False
             try:
                 await self._house(listeners, task_status)
@@ -122,6 +122,7 @@ class _Tree:
         try:
             async with trio.open_nursery() as services, contextlib.AsyncExitStack() as stack:
                 services.start_soon(gateway.keep_alive, _LOOK_SECONDS)
+                services.start_soon(gateway.breaker.watch)
                 gateway.begin(services)
                 if listeners is None:
                     listeners = await _listen(gateway.config)

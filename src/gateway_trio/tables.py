@@ -23,6 +23,7 @@ __all__ = [
     "AGENTS",
     "PUBLIC_NAMES",
     "AgentConfig",
+    "BreakerConfig",
     "Config",
     "ConfigError",
     "DrainConfig",
@@ -103,6 +104,15 @@ class DrainConfig:
     stop_budget_seconds: float = seconds(60)  # at the end of which it ends, whatever happens
 
 
+@frozen
+class BreakerConfig:
+    """`[breaker]`: when a model that cannot be reached stops new turns."""
+
+    failures: int = count(5, least=1, most=1000)  # of turns that could not reach it, and no success between them
+    window_seconds: float = seconds(60)  # within which they count
+    probe_seconds: float = seconds(5)  # until it is probed; doubled each time that it fails, up to 60
+
+
 # --- the whole --------------------------------------------------------------------------------------
 
 #: What every exec finds in its environment, and may show.
@@ -144,6 +154,7 @@ class Config:
     session: SessionConfig = field(factory=SessionConfig)
     exec: ExecConfig = field(factory=ExecConfig)
     drain: DrainConfig = field(factory=DrainConfig)
+    breaker: BreakerConfig = field(factory=BreakerConfig)
     quick_commands: Mapping[str, QuickCommand] = field(
         default=MappingProxyType({}), converter=_frozen_copy, hash=False
     )

@@ -58,10 +58,20 @@ class ScriptedAgent:
     A step is a text to say, a number of seconds to sleep, an emission, an exception to raise, an async function
     of turn and emit, or `STUCK`. `scripts` has them by prompt; a prompt that is not in it is said again.
     `turns` are those that came, `running` counts those that have not ended.
+
+    `probes` has a script for each probe, in their order, of the steps that need no turn: seconds, an exception,
+    `STUCK`. One that comes after them finds that the backend answers. `probed` are the times at which they came.
     """
 
-    def __init__(self, scripts: Mapping[str, Sequence[Step]] | None = None) -> None:
+    def __init__(
+        self,
+        scripts: Mapping[str, Sequence[Step]] | None = None,
+        *,
+        probes: Sequence[Sequence[float | Exception | _Stuck]] = (),
+    ) -> None:
         self.scripts = dict(scripts or {})
+        self.probes = list(probes)
+        self.probed: list[float] = []
         self.turns: list[Turn] = []
         self.running = 0
         self._released = trio.Event()
@@ -79,17 +89,27 @@ class ScriptedAgent:
         finally:
             self.running -= 1
 
-    async def _take(self, step: Step, turn: Turn, emit: Emit) -> None:
+    async def probe(self) -> None:
+        self.probed.append(trio.current_time())
+        for step in self.probes.pop(0) if self.probes else ():
+            await self._wait(step)
+
+    async def _wait(self, step: float | Exception | _Stuck) -> None:
         match step:
-            case str():
-                await emit(TextDelta(step))
-            case float() | int():
-                await trio.sleep(step)
             case Exception():
                 raise step
             case _Stuck():
                 with trio.CancelScope(shield=True):  # ignoring cancellation is what this is for
                     await self._released.wait()
+            case seconds:
+                await trio.sleep(seconds)
+
+    async def _take(self, step: Step, turn: Turn, emit: Emit) -> None:
+        match step:
+            case str():
+                await emit(TextDelta(step))
+            case float() | int() | Exception() | _Stuck():
+                await self._wait(step)
             case _ if callable(step):
                 await step(turn, emit)
             case _:

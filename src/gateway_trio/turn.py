@@ -10,7 +10,7 @@ from typing import Any
 import trio
 from attrs import evolve, frozen
 
-from gateway_trio.agents import Agent, AgentError, BackendUnavailable, Emit
+from gateway_trio.agents import Agent, AgentError, BackendUnavailable, Emit, unavailable_in
 from gateway_trio.agents import Turn as View
 from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import Problem
@@ -137,6 +137,11 @@ class Turn(Place):
             return TurnState.COMPLETED, None, None
         return (TurnState.FAILED, *_explain(self.id, self._error))
 
+    @property
+    def unavailable(self) -> BackendUnavailable | None:
+        """How the backend failed, if that is how the turn ended: what somebody asked for goes before."""
+        return unavailable_in(self._error) if self._asked is None else None
+
 
 def _leaves(error: BaseException) -> list[BaseException]:
     if isinstance(error, BaseExceptionGroup):
@@ -147,9 +152,8 @@ def _leaves(error: BaseException) -> list[BaseException]:
 def _explain(turn_id: str, error: BaseException) -> tuple[str, str]:
     """Return a reason and a sentence; what the agent did not name is logged, and not shown."""
     leaves = _leaves(error)
-    for leaf in leaves:
-        if isinstance(leaf, BackendUnavailable):
-            return "backend_unavailable", str(leaf)
+    if (unavailable := unavailable_in(error)) is not None:
+        return "backend_unavailable", str(unavailable)
     for leaf in leaves:
         if isinstance(leaf, AgentError):
             return "failed", str(leaf)

@@ -11,6 +11,7 @@ body is started in `agents` by the turn task, which stands in a nursery inside i
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import trio
@@ -19,7 +20,9 @@ from gateway_trio.agents import (
     Agent,
 )
 from gateway_trio.agents import Turn as View
+from gateway_trio.breaker import Breaker
 from gateway_trio.config import Config
+from gateway_trio.core.breaker import asked_wait
 from gateway_trio.core.events import Change, Prompt
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
@@ -39,6 +42,8 @@ log = get_logger("turns")
 #: Agents that ignored their cancellation and still run. Beyond it prompts are refused as `busy`.
 ABANDONED_LIMIT = 8
 
+_DRAINING = "The gateway is draining; nothing was sent to the agent. Quick commands still run."
+
 
 class Turns:
     """All turns of a gateway. `nursery` and `agents` are the two nurseries of the tree, set when they open."""
@@ -46,9 +51,12 @@ class Turns:
     nursery: trio.Nursery
     agents: trio.Nursery
 
-    def __init__(self, config: Config, coordinator: Coordinator, store: Store, agent: Agent) -> None:
+    def __init__(
+        self, config: Config, coordinator: Coordinator, store: Store, agent: Agent, breaker: Breaker
+    ) -> None:
         self.config = config
         self._coordinator = coordinator
+        self._breaker = breaker
         self._store = store
         self._agent = agent
         self._limiter = trio.CapacityLimiter(40)
@@ -73,11 +81,11 @@ class Turns:
         self.nursery.start_soon(self._accept, turn, busy, position)
         return turn
 
-    def draining(self) -> Problem:
-        """The refusal of everything that would need the agent while draining."""
+    def draining(self, message: str = _DRAINING) -> Problem:
+        """The refusal of what a drain keeps out, in these words: with its reasons, and when to come again."""
         reasons = sorted(reason.value for reason in self._coordinator.state.reasons)
-        message = "The gateway is draining; nothing was sent to the agent. Quick commands still run."
-        return problem("draining", message, admitted=False, extra={"reasons": reasons})
+        again = self._breaker.retry_after_ms()
+        return problem("draining", message, admitted=False, retry_after_ms=again, extra={"reasons": reasons})
 
     async def _accept(self, turn: Turn, busy: Busy, position: int) -> None:
         """Store the prompt; only then is it accepted. The task that `admit` started."""
@@ -145,6 +153,7 @@ class Turns:
                     cleanup_seconds=self.config.drain.cleanup_seconds,
                 )
                 outcome = turn.outcome()
+                self._breaker.turn_ended(outcome[0], turn.unavailable)
                 if not waited:
                     self._abandon(turn)
             else:
@@ -218,11 +227,14 @@ class Turns:
 
     def _change(self, turn: Turn, state: TurnState, **more: Any) -> Change:
         message = more.pop("message", None)
-        facts = {"message": message} if message else None
+        facts: dict[str, Any] = {"message": message} if message else {}
+        if turn.unavailable is not None:
+            again = asked_wait(turn.unavailable.retry_after_seconds)
+            facts |= {} if again is None else {"retryAfterMs": math.ceil(again * 1000)}
         ends = state not in (TurnState.QUEUED, TurnState.RUNNING)
-        stop = "end_turn" if state is TurnState.COMPLETED else None
+        more["stop_reason"] = "end_turn" if state is TurnState.COMPLETED else None
         seq = more.pop("seq", turn.seq)
-        return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts, stop_reason=stop, **more)
+        return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts or None, **more)
 
     def _limit(self) -> float:
         """When a commit is given up: no store may hold anything longer than `cleanup_seconds`."""

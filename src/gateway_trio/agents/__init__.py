@@ -2,11 +2,13 @@
 
     class Agent(Protocol):
         async def run(self, turn: Turn, emit: Emit) -> None: ...
+        async def probe(self) -> None: ...  # optional
 
 An agent leaves `run` in one of these ways:
 
 * it returns: the turn is `completed`;
-* `BackendUnavailable`: the model could not be reached; the user may try again;
+* `BackendUnavailable`: the model could not be reached; the user may try again. Several of these, with no turn
+  completed between them, stop new turns until the model answers again: `probe`, if there is one, finds out;
 * `BackendRejected`: the model refused this request or this key; shown as it is, counts for nothing;
 * `AgentError`: a sentence for the user;
 * anything else: logged with its traceback and shown as an internal error.
@@ -18,7 +20,7 @@ only: after `cleanup_seconds` the turn is recorded without it, and its next `emi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import trio
 from attrs import field, frozen
@@ -32,6 +34,7 @@ __all__ = [
     "Emit",
     "HistoryItem",
     "Plan",
+    "ProbedAgent",
     "TextDelta",
     "ThoughtDelta",
     "ToolCall",
@@ -39,6 +42,7 @@ __all__ = [
     "Turn",
     "TurnOver",
     "Usage",
+    "unavailable_in",
 ]
 
 
@@ -156,3 +160,25 @@ class Agent(Protocol):
 
     async def run(self, turn: Turn, emit: Emit) -> None:
         """Answer the prompt of `turn` through `emit`, which may wait for the store, never for a client."""
+
+
+@runtime_checkable
+class ProbedAgent(Agent, Protocol):
+    """An agent that can find out whether its backend answers, without a prompt."""
+
+    async def probe(self) -> None:
+        """Return if the backend answers; raise `BackendUnavailable` if not.
+
+        Called while the gateway drains because the backend failed, one at a time, and cancelled after as many
+        seconds as were waited before it (`[breaker] probe_seconds`, doubled up to 60). Anything else that it
+        raises is logged, and counts as an answer: the next prompt tells.
+        """
+
+
+def unavailable_in(error: BaseException | None) -> BackendUnavailable | None:
+    """Return the first `BackendUnavailable` that an error is, or holds as a group; None if there is none."""
+    if isinstance(error, BackendUnavailable):
+        return error
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(unavailable_in, error.exceptions)), None)
+    return None

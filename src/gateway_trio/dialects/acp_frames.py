@@ -103,13 +103,12 @@ def answer(request_id: RequestId, change: Change, reasons: list[str]) -> str:
         case "interrupted":
             why = f"the turn was interrupted: {change.reason}"
             return encode(error(request_id, problem("interrupted", why, admitted=True)))
-    message = (change.facts or {}).get("message") or "the turn failed"
+    facts = change.facts or {}
+    message = facts.get("message") or "the turn failed"
     reason = change.reason if change.reason in _FAILED else "failed"
-    return encode(
-        error(
-            request_id, problem(reason or "failed", _FAILED.get(reason or "", message) or message, admitted=True)
-        )
-    )
+    message = _FAILED.get(reason or "", message) or message
+    again = facts.get("retryAfterMs")
+    return encode(error(request_id, problem(reason or "failed", message, admitted=True, retry_after_ms=again)))
 
 
 #: Why a turn can fail, and what to say where the turn itself says nothing.

@@ -6,6 +6,7 @@ A message is sent whole, once it is closed; so an exec's answer need not wait fo
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
@@ -73,7 +74,7 @@ class ChatDialect:
 
     def refuse(self, problem: Problem) -> None:
         """A refusal, in words."""
-        self._connection.send(problem.message)
+        self._connection.send(problem.message + _again(problem.retry_after_ms))
 
     def follow(self, work: Work) -> None:
         """The cursor shows it."""
@@ -126,7 +127,14 @@ class ChatDialect:
             return [f"· queued, {change.position or 0} before it"]
         if change.work == "exec" or change.state not in ("cancelled", "interrupted", "failed"):
             return []
-        why = (change.facts or {}).get("message") or change.reason
+        facts = change.facts or {}
+        why = facts.get("message") or change.reason
         prompt = attachment.session.log.get(change.seq)
         words = prompt.body.text if prompt is not None and isinstance(prompt.body, Prompt) else ""
-        return [f"· {change.state} ({short(words, _QUOTED)}){f': {why}' if why else ''}"]
+        again = _again(facts.get("retryAfterMs"))
+        return [f"· {change.state} ({short(words, _QUOTED)}){f': {why}' if why else ''}{again}"]
+
+
+def _again(milliseconds: int | None) -> str:
+    """Return what to say of the time after which to try again; nothing for None."""
+    return "" if milliseconds is None else f" (try again in {math.ceil(milliseconds / 1000)} s)"
