@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway_trio.config import (
     AliasCommand,
+    AuthConfig,
     Config,
     ConfigError,
     DrainConfig,
@@ -47,6 +48,7 @@ def test_an_empty_text_is_every_default():
             SessionConfig("queue", 32, 600, 3600, 600, 8_388_608),
             ExecConfig(8, 32, 2),
             DrainConfig(20, 5, 25, 3, 60),
+            AuthConfig((), 64, 10, 60, 120, 1000, 100),
             {},
         )
     )

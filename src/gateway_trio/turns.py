@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import structlog
 import trio
 
 from gateway_trio.agents import (
@@ -132,6 +133,7 @@ class Turns:
             self.nursery.start_soon(self._run, turn)
 
     async def _run(self, turn: Turn) -> None:
+        structlog.contextvars.bind_contextvars(principal=turn.ask.principal)  # not whoever let it start
         limits = self.config.session
         waited = False
         outcome: tuple[TurnState, str | None, str | None] = (TurnState.INTERRUPTED, "cut", None)
