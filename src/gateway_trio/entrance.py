@@ -86,7 +86,7 @@ class Entrance:
             return self.refuse(address)
         if self._attached[found.principal.name] >= self._auth.max_connections:
             log.info("refused", why="too many connections", principal=found.principal.name)
-            why = f"{found.principal.name} has {self._auth.max_connections} connections, which is all there may be"
+            why = f"{found.principal.name} may have {self._auth.max_connections} connections at once, and has them"
             return problem("rate_limited", why, retry_after_ms=5000)
         return found
 
