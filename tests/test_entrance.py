@@ -281,6 +281,25 @@ async def test_prompts_a_minute_are_each_principals_own_and_commands_are_free(au
         assert len(agent.turns) == 5
 
 
+async def test_the_log_says_whose_it_is_whoever_let_it_start(autojump_clock, caplog):
+    agent = ScriptedAgent({"break": [ZeroDivisionError("broken")]})
+    async with acp_lab(config(), agent=agent) as lab:
+        ann, root = await lab.acp(token=USER), await lab.acp(token=ADMIN)
+        await root.call(
+            "session/resume", {"sessionId": (session := await ann.new_session()), "cwd": "/", "mcpServers": []}
+        )
+        async with trio.open_nursery() as nursery:
+            agent.scripts["wait"] = [1]
+            nursery.start_soon(root.prompt, session, "wait")
+            await root.until_state("running")
+            waits = await ann.ask_prompt(session, "break")
+            await ann.until_state("queued")
+        with pytest.raises(AcpError):
+            await ann.answer(waits)
+        (line,) = [record for record in caplog.records if "broken" in str(record.exc_info)]
+        assert line.principal == "ann", "its turn was started by the end of the other's"
+
+
 async def test_a_prompt_that_joins_an_earlier_one_or_comes_in_a_drain_costs_nothing(autojump_clock):
     async with acp_lab(config(prompts_per_minute=2)) as lab:
         ann = await lab.acp(token=USER)

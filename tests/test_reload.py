@@ -121,6 +121,22 @@ async def test_nothing_is_taken_from_a_connection_that_is_shown_out(autojump_clo
         assert agent.turns == []
 
 
+async def test_one_that_is_just_coming_in_by_a_token_that_goes_is_shown_out_too(autojump_clock):
+    async with acp_lab(BOTH) as lab:
+        clients = []
+
+        async def come():
+            clients.append(await lab.connect(token=SECRETS["ann"]))
+
+        lab.nursery.start_soon(come)
+        while not lab.gateway.coordinator.sockets:
+            await trio.lowlevel.checkpoint()
+        assert not lab.gateway.connections, "its token was taken, and it does not stand yet"
+        lab.gateway.reload(evolve(BOTH, auth=AuthConfig((token("root", Role.ADMIN),))))
+        await trio.testing.wait_all_tasks_blocked()
+        assert await clients[0].code() == 4501
+
+
 async def test_limits_hold_at_once_and_what_was_spent_counts_on(autojump_clock):
     def limited(prompts, queue):
         auth = evolve(BOTH.auth, prompts_per_minute=prompts)

@@ -171,8 +171,10 @@ class Gateway:
             self.turns.advance(session)
 
     def enter(self, connection: Connection) -> None:
-        """A connection stands. One whose handshake ended when the doors had closed leaves at once."""
+        """A connection stands. One that came when the doors had closed, or its token was gone, leaves at once."""
         self.connections.add(connection)
+        if connection.identity is not None and not self.entrance.tokens.holds(connection.identity):
+            connection.close(CLOSES["revoked"])
         if self._leaving is not None:
             connection.close(self._leaving, pull_to_end=True)
 

@@ -67,7 +67,8 @@ async def serve(
 
     Raises OSError where the port cannot be had, `UnsafeBind`, `ConfigError` where the environment lacks a token
     that the config names, and `StoreUnavailable`. Cancelling is a drain with no grace: running turns are cancelled
-    and recorded, execs end within their limit, sockets get a close frame; then Cancelled is raised. Nothing process-wide is touched.
+    and recorded, execs end within their limit, sockets get a close frame; then Cancelled is raised. Nothing
+    process-wide is touched.
 
     """
     config = config or Config()

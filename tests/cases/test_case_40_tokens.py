@@ -321,6 +321,25 @@ def test_case_40_a_thousand_bad_ones_are_limited_and_the_good_one_enters(tmp_pat
 
 # --- 54, 55 ---------------------------------------------------------------------------------------------
 
+DEADLY = {
+    "Host": {"Host": b"\xff"},
+    "punycode": {"Host": b"xn--a-ecp.ru"},
+    "Connection": {"Connection": b"Upgrade, \xff"},
+    "Protocol": {"Sec_WebSocket_Protocol": b"\xff"},
+    "Extensions": {"Sec_WebSocket_Extensions": b"permessage-deflate; \xff"},
+}
+
+
+@pytest.mark.parametrize("token", [None, "x", TOKENS["ann"]])
+@pytest.mark.parametrize("name", DEADLY)
+def test_case_54_what_ends_others_is_refused_with_any_token(patient, name, token):
+    headers = DEADLY[name] if token is None else {**DEADLY[name], "Authorization": f"Bearer {token}"}
+    for path in ("/acp", "/chat"):
+        assert status(patient.port, path, **headers) in (400, 403)
+    with patient.chat(**by("bob")) as bystander:
+        assert bystander.ask("/whoami").startswith("bob")
+    assert "a connection failed" not in patient.text
+
 
 def test_case_55_strangers_leave_nothing_behind(tmp_path):
     with Program(tmp_path, CONFIG, env=ENV) as program:
@@ -401,6 +420,21 @@ def test_no_exec_shows_a_token_and_no_log_holds_one(tmp_path):
 
 
 # --- SIGHUP ---------------------------------------------------------------------------------------------
+
+
+def test_a_sighup_before_the_gateway_stands_ends_nothing(tmp_path):
+    script = tmp_path / "early.py"
+    script.write_text(
+        "import os, signal, sys, pathlib\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP, signal.SIGTERM})\n"
+        "os.kill(os.getpid(), signal.SIGHUP)\n"
+        "from gateway_trio.process import run\n"
+        "sys.exit(run(pathlib.Path(sys.argv[3]), None))\n"
+    )
+    with Program(tmp_path, CONFIG, env=ENV, script=script) as program:
+        assert '"by": "SIGHUP"' in program.wait_log('"reloaded"')
+        program.signal()
+        assert program.wait() == 0
 
 
 def test_sighup_reads_the_config_again_and_a_bad_one_changes_nothing(tmp_path):
