@@ -20,6 +20,7 @@ from gateway_trio.auth import check_origin
 from gateway_trio.connection import Connection
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.text import short
 from gateway_trio.dialects import DIALECTS
 from gateway_trio.guard import GuardedStream
 from gateway_trio.handshake import BadRequest, BadToken, Head, read_head, upgrade, wants_upgrade
@@ -38,6 +39,8 @@ log = get_logger("front_door")
 HANDSHAKE_SECONDS = 5.0
 #: How long a socket is read to its end after the last thing that we sent.
 LINGER_SECONDS = 2.0
+#: Of a stranger's own words in a line of the log.
+_LOGGED_CHARS = 200
 
 
 class Isolated:
@@ -131,7 +134,7 @@ class FrontDoor:
         origin = head.headers.get("origin")
         why = check_origin(gateway.config.server, reached=reached, host=head.headers["host"], origin=origin)
         if why is not None:
-            log.info("refused", why=why)
+            log.info("refused", why=short(why, _LOGGED_CHARS))
             return refuse(403, why)
         if head.path not in DIALECTS and head.path not in PAGES:
             return refuse(404, "there is /acp, /chat, /livez and /readyz")

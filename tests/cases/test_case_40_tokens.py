@@ -362,6 +362,22 @@ def test_case_55_strangers_leave_nothing_behind(tmp_path):
         assert "Traceback" not in program.text
 
 
+def test_a_strangers_words_fill_no_log(tmp_path):
+    with Program(tmp_path, CONFIG, env=ENV) as program:
+        assert status(program.port, Host="x" * 15_000) == 403
+        assert status(program.port, Origin="http://" + "y" * 15_000) == 403
+        assert status(program.port, "/" + "z" * 15_000) == 404
+        client = program.acp()
+        with pytest.raises(Refused):
+            client.call("m" * 15_000)
+        with pytest.raises(Refused):
+            client.call("authenticate", {"methodId": "t" * 15_000})
+        client.close()
+        program.signal()
+        assert program.wait() == 0
+        assert max(map(len, program.log)) < 2000
+
+
 # --- the pages ------------------------------------------------------------------------------------------
 
 

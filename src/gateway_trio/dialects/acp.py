@@ -118,7 +118,7 @@ class AcpDialect:
 
     def _notified(self, method: str, params: Any) -> None:
         """Notifications are never answered, whatever is wrong with them."""
-        if not self._initialized or self.connection.identity is None:
+        if not self._initialized:
             return
         if method == "session/cancel" and isinstance(ask := acp.structure(acp.Cancel, params), acp.Cancel):
             self.prompts.cancel(ask.session_id)
