@@ -69,23 +69,23 @@ class Lab:
         self.clients: list[Client] = []
         self._inner = inner
 
-    async def connect(self) -> Client:
+    async def connect(self, *, token: str | None = None) -> Client:
         """Connect, and say nothing."""
-        client = Client(await self._inner.websocket("/acp"))
+        client = Client(await self._inner.websocket("/acp", token=token))
         self.clients.append(client)
         await self.nursery.start(client.read)
         return client
 
-    async def acp(self, *, ours: bool = True) -> Client:
+    async def acp(self, *, ours: bool = True, token: str | None = None) -> Client:
         """Connect and initialize; with `ours`, up to the notice of the phase."""
-        client = await self.connect()
+        client = await self.connect(token=token)
         await client.initialize(ours=ours)
         if ours:
             await client.until(lambda f: f.get("method") == "_gateway-trio/phase")
         return client
 
-    async def chat(self, session: str = "main"):
-        return await self._inner.chat(session)
+    async def chat(self, session: str = "main", *, token: str | None = None):
+        return await self._inner.chat(session, token=token)
 
 
 @contextlib.asynccontextmanager

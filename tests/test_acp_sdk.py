@@ -82,9 +82,9 @@ class Checked:
 
 
 @contextlib.asynccontextmanager
-async def connected(program):
+async def connected(program, headers=None):
     client = Client()
-    transport = Checked(await create_websocket_stream(f"ws://127.0.0.1:{program.port}/acp"))
+    transport = Checked(await create_websocket_stream(f"ws://127.0.0.1:{program.port}/acp", headers=headers))
     agent = acp.connect_to_agent(client, transport)
     try:
         yield client, agent
@@ -208,3 +208,32 @@ def test_the_sdk_as_the_gateway_goes_down(program):
     assert program.wait() == 0
     report = program.report
     assert (report["turns_finished"], report["turns_interrupted"]) == (1, 0)
+
+
+def test_the_sdk_authenticates_by_header_and_by_method(tmp_path):
+    token = "a-token-of-the-sdk-0123456789"
+    auth = '[[auth.tokens]]\nname = "ann"\nrole = "user"\nenv = "SDK_TOKEN"\n'
+
+    async def who(client, agent):
+        session = (await agent.new_session(cwd="/", mcp_servers=[])).session_id
+        await prompt(agent, session, "/whoami")
+        return client.text()[-1]
+
+    async def main(program):
+        async with connected(program, {"Authorization": f"Bearer {token}"}) as (client, agent):
+            assert (await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)).auth_methods == []
+            assert (await who(client, agent)).startswith("ann, role user")
+        async with connected(program) as (client, agent):
+            offered = (await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)).auth_methods
+            (method,) = [getattr(one, "root", one).id for one in offered]
+            with pytest.raises(acp.RequestError) as refusal:
+                await agent.new_session(cwd="/", mcp_servers=[])
+            assert (refusal.value.code, refusal.value.data["reason"]) == (-32000, "auth_required")
+            with pytest.raises(acp.RequestError) as refusal:
+                await agent.authenticate(method_id=method)
+            assert refusal.value.code == -32000
+            await agent.authenticate(method_id=method, **{"gateway-trio": {"token": token}})
+            assert (await who(client, agent)).startswith("ann, role user")
+
+    with Program(tmp_path, auth, env={"SDK_TOKEN": token}) as program:
+        run(lambda: main(program))

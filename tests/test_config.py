@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway_trio.config import (
     AliasCommand,
+    AuthConfig,
     BreakerConfig,
     Config,
     ConfigError,
@@ -49,6 +50,7 @@ def test_an_empty_text_is_every_default():
             ExecConfig(8, 32, 2),
             DrainConfig(20, 5, 25, 3, 60),
             BreakerConfig(5, 60, 5),
+            AuthConfig((), 64, 10, 60, 120, 1000, 100),
             {},
         )
     )
@@ -131,11 +133,20 @@ def test_the_defaults_that_the_example_shows_are_the_defaults():
     assert "keep_bytes = 8388608" in "\n".join(shown)
 
 
+def test_the_tokens_that_the_example_shows_are_read():
+    lines = EXAMPLE.read_text().replace("64 hexadecimal digits", "0" * 64).splitlines()
+    config = parse_config(
+        "\n".join(line.removeprefix("#") for line in lines if line[:2] != "# "), environ={"BOT_TOKEN": "x"}
+    )
+    assert [(token.name, token.role) for token in config.auth.tokens] == [("ann", Role.ADMIN), ("bot", Role.USER)]
+
+
 # --- cases 65 and 66 ----------------------------------------------------------------------------------
 
 SECONDS = [
     *[("server", "send_seconds"), ("exec", "term_seconds"), ("quick_commands.x", "timeout_seconds")],
     *[("session", f"{name}_seconds") for name in ("turn_idle", "turn", "permission")],
+    ("auth", "failure_window_seconds"),
     *[("drain", f"{name}_seconds") for name in ("grace", "cleanup", "exec", "close", "stop_budget")],
     *[("breaker", f"{name}_seconds") for name in ("window", "probe")],
 ]

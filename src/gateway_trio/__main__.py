@@ -9,7 +9,7 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line and exit with its code."""
     # Until `process.py` receives them. A signal that comes before this line kills, with 128 + its number.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1})
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP})
     from gateway_trio.cli import app  # noqa: PLC0415 - see above
 
     sys.exit(app())

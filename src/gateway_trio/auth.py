@@ -1,10 +1,8 @@
-"""Who is connected, and which requests may connect at all.
+"""Which requests may connect at all. Who is connected is said by `tokens` and `entrance`.
 
 A web page that somebody opens must reach a gateway on their machine neither directly nor through DNS
 rebinding. So `Host` is checked first: it is a loopback name, the address that the client reached, or listed in
 `hosts`. Then `Origin`, which browsers always send: the same host, or an exact entry of `allowed_origins`.
-
-Without tokens everyone on loopback is `admin`; binding anything else is refused.
 """
 
 from __future__ import annotations
@@ -12,24 +10,11 @@ from __future__ import annotations
 import ipaddress
 import re
 
-from attrs import frozen
-
 from gateway_trio.config import ServerConfig, is_loopback
-from gateway_trio.core.commands import Role
+from gateway_trio.tokens import LOCAL, Principal
 
 __all__ = ["LOCAL", "Principal", "check_origin", "split_host"]
 
-
-@frozen
-class Principal:
-    """Who is connected. Sessions belong to the `name`."""
-
-    name: str
-    role: Role
-
-
-#: Everyone, where no tokens are configured.
-LOCAL = Principal("local", Role.ADMIN)
 
 _LAST_PORT = 65535
 

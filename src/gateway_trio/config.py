@@ -24,6 +24,7 @@ from gateway_trio.tables import (
     AGENTS,
     PUBLIC_NAMES,
     AgentConfig,
+    AuthConfig,
     BreakerConfig,
     Config,
     ConfigError,
@@ -32,13 +33,16 @@ from gateway_trio.tables import (
     ExecConfig,
     ServerConfig,
     SessionConfig,
+    TokenConfig,
     sum_faults,
 )
+from gateway_trio.tokens import token_faults
 
 __all__ = [
     "PUBLIC_NAMES",
     "AgentConfig",
     "AliasCommand",
+    "AuthConfig",
     "BreakerConfig",
     "Config",
     "ConfigError",
@@ -50,6 +54,7 @@ __all__ = [
     "QuickCommand",
     "ServerConfig",
     "SessionConfig",
+    "TokenConfig",
     "is_loopback",
     "load_config",
     "parse_config",
@@ -69,6 +74,7 @@ _TABLES: Mapping[str, type[AttrsInstance]] = MappingProxyType(
         "exec": ExecConfig,
         "drain": DrainConfig,
         "breaker": BreakerConfig,
+        "auth": AuthConfig,
     }
 )
 _QUICK: Mapping[str, type[QuickCommand]] = MappingProxyType({"exec": ExecCommand, "alias": AliasCommand})
@@ -106,12 +112,7 @@ def load_config(path: str | Path, environ: Mapping[str, str]) -> Config:
     return config
 
 
-def parse_config(
-    text: str,
-    *,
-    source: str = "<config>",
-    environ: Mapping[str, str],  # noqa: ARG001 - for the names that [auth] and api_key_env will hold
-) -> Config:
+def parse_config(text: str, *, source: str = "<config>", environ: Mapping[str, str]) -> Config:
     """Return the config that a text holds.
 
     Args:
@@ -139,6 +140,8 @@ def parse_config(
     faults += wrong
     if made["drain"] and made["exec"]:
         faults += sum_faults(made["drain"], made["exec"])
+    if made["auth"]:
+        faults += token_faults(made["auth"], environ)
     made["quick_commands"], wrong = _quick_commands(tree.get("quick_commands", {}))
     faults += wrong
     if faults:
@@ -191,16 +194,19 @@ def _quick_commands(tree: object) -> tuple[dict[str, QuickCommand], tuple[Fault,
 # --- what others ask --------------------------------------------------------------------------------
 
 
-def secrets(config: Config, environ: Mapping[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def secrets(
+    config: Config, environ: Mapping[str, str], earlier: tuple[str, ...] = ()
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the values that no exec may show, the longest first, and the names of those too short to find.
 
     Args:
         config: which mentions the names.
         environ: which has the values. A name that it does not have, or has empty, is no secret.
+        earlier: the values of an earlier config, which stay secret.
 
     """
     present = {name: environ[name] for name in config.secret_names if environ.get(name)}
-    values = {value for value in present.values() if len(value) >= _SHORTEST_SECRET}
+    values = {value for value in present.values() if len(value) >= _SHORTEST_SECRET} | set(earlier)
     short = tuple(name for name, value in present.items() if value not in values)
     return tuple(sorted(values, key=lambda value: (-len(value), value))), short
 

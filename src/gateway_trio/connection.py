@@ -14,8 +14,10 @@ from __future__ import annotations
 import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
+import structlog
 import trio
 import trio_websocket
 
@@ -24,9 +26,9 @@ from gateway_trio.log import get_logger
 from gateway_trio.outbox import Outbox
 
 if TYPE_CHECKING:
-    from gateway_trio.auth import Principal
     from gateway_trio.gateway import Gateway
     from gateway_trio.guard import GuardedStream
+    from gateway_trio.tokens import Identity, Principal
 
 __all__ = ["KEEPALIVE_SECONDS", "Connection", "Dialect"]
 
@@ -34,6 +36,12 @@ log = get_logger("connection")
 
 #: A peer that was not heard for so long is pinged; if it is not heard for as long again, it is gone.
 KEEPALIVE_SECONDS = 20.0
+#: How long a connection may be nobody's.
+AUTHENTICATE_SECONDS = 5.0
+#: And how much it may send in that time: one message, and all of it.
+UNKNOWN_MESSAGE_BYTES = 16 * 1024
+UNKNOWN_BYTES = 64 * 1024
+
 #: Characters that are collected for one write, give or take a frame.
 _BATCH_CHARS = 64 * 1024
 #: Close codes with which wsproto reports a frame that is none, or a text that is no UTF-8.
@@ -59,6 +67,9 @@ class Dialect(Protocol):
 
     def goodbye(self, close: Close) -> str | None:
         """Return the last frame before this close, None for none."""
+
+    def commands_changed(self) -> None:
+        """There are other quick commands now: tell it, if that is told."""
 
     def detach(self) -> None:
         """The connection has ended: let go of the sessions."""
@@ -87,15 +98,24 @@ class _ReaderNursery:
 
 
 class Connection:
-    """One WebSocket connection of a principal. `nursery` is its own; cancelling that ends it without a word."""
+    """One WebSocket connection of a principal. `nursery` is its own; cancelling that ends it without a word.
+
+    `identity` is None for one that has not authenticated yet, `address` the remote one.
+    """
 
     def __init__(
-        self, gateway: Gateway, guard: GuardedStream, nursery: trio.Nursery, principal: Principal
+        self,
+        gateway: Gateway,
+        guard: GuardedStream,
+        nursery: trio.Nursery,
+        identity: Identity | None,
+        address: str,
     ) -> None:
         self.id = "c" + secrets.token_hex(6)
         self.gateway = gateway
         self.nursery = nursery
-        self.principal = principal
+        self.address = address
+        self.identity = identity
         self.outbox = Outbox()
         self.reader_nursery: Any = _ReaderNursery(self)
         self.unread = False  #: the peer may not have read our last word, so its socket must not be closed at once
@@ -108,6 +128,31 @@ class Connection:
         self._closing = trio.CancelScope()
         self._pinged = False
         self._tasks = 0
+        self._authenticated = trio.Event()
+        if identity is None:
+            guard.limit(UNKNOWN_BYTES, partial(self.close, CLOSES["too_big"]))
+
+    @property
+    def principal(self) -> Principal:
+        """Whose it is. Nothing asks before that is known."""
+        assert self.identity is not None  # noqa: S101 - the dialect lets nothing through before
+        return self.identity.principal
+
+    def authenticated(self, identity: Identity) -> None:
+        """It is known from now on whose connection this is."""
+        self.gateway.entrance.leave(self.identity)
+        self.gateway.entrance.arrive(identity)
+        self.identity = identity
+        self._guard.limit(None)
+        structlog.contextvars.bind_contextvars(principal=identity.principal.name)
+        self._authenticated.set()
+
+    async def _expect_authentication(self) -> None:
+        """Bound the time that somebody unknown may take."""
+        with trio.move_on_after(AUTHENTICATE_SECONDS):
+            await self._authenticated.wait()
+            return
+        self.close(CLOSES["policy"])
 
     async def run(self, websocket: trio_websocket.WebSocketConnection, dialect: Dialect) -> None:
         """Serve the connection to its end. Cancelling ends it without a close frame."""
@@ -117,6 +162,8 @@ class Connection:
         self.gateway.enter(self)
         try:
             await dialect.start()
+            if self.identity is None:
+                self.nursery.start_soon(self._expect_authentication)
             self.nursery.start_soon(self._read)
             await self._write()
             clean = await self._say_goodbye()
@@ -134,6 +181,10 @@ class Connection:
                 self.gateway.coordinator.timeline.socket_ended(clean=clean)
 
     # --- what others tell it ---
+
+    def commands_changed(self) -> None:
+        """Tell which commands there are now."""
+        self._dialect.commands_changed()
 
     def poke(self) -> None:
         """There may be something to send."""
@@ -201,12 +252,14 @@ class Connection:
     # --- reading ---
 
     async def _read(self) -> None:
-        limit = self.gateway.config.server.max_message_bytes
         try:
             while True:
                 message = await self._websocket.get_message()
-                if isinstance(message, bytes):
-                    continue
+                if isinstance(message, bytes) or (self._close is not None and not self._pulls_to_end):
+                    continue  # the second: it is being shown out, and nothing is taken from it any more
+                limit = self.gateway.config.server.max_message_bytes
+                if self.identity is None:
+                    limit = min(limit, UNKNOWN_MESSAGE_BYTES)
                 if len(message) * 4 > limit and len(message.encode()) > limit:
                     self.close(CLOSES["too_big"])
                     return

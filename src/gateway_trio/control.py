@@ -1,6 +1,6 @@
 """The control commands: what a person types, and what the requests of the same names do.
 
-None of them has an agent in it, and none waits, but `/restart` for the check of the config file.
+None of them has an agent in it, and none waits, but `/restart` and `/reload` for the config file.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway_trio.agents import HistoryItem
+from gateway_trio.config import ConfigError
 from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Update
 from gateway_trio.core.jsonrpc import Problem, problem
@@ -21,15 +22,16 @@ from gateway_trio.log import get_logger
 from gateway_trio.store import StoreUnavailable
 
 if TYPE_CHECKING:
-    from gateway_trio.auth import Principal
     from gateway_trio.desk import Asker, Prompted
     from gateway_trio.gateway import Gateway
     from gateway_trio.quick import Exec
+    from gateway_trio.tokens import Principal
 
 __all__ = ["Control"]
 
 log = get_logger("control")
 
+_CHECKED = "the config is being checked for somebody else just now"
 _SHOWN = 10  #: items of the history, where none is asked for
 _MOST = 100  #: and at most
 _SHORT = 200  #: characters of one of them
@@ -55,8 +57,9 @@ class Control:
 
     def run(self, name: str, rest: str, asker: Asker, prompted: Prompted) -> None:
         """Answer a built-in of lane control."""
-        if name == "restart":
-            self.restart(prompted.sender.principal.name, asker.notice, asker.refuse)
+        waiting = {"restart": self.restart, "reload": self.reload}
+        if name in waiting:
+            waiting[name](prompted.sender.principal.name, asker.notice, asker.refuse)
         else:
             asker.notice(self._texts[name](prompted, rest))
 
@@ -91,7 +94,25 @@ class Control:
             done(f"The gateway restarts.{lost}")
 
         if not gateway.background(check_and_drain):
-            refuse(problem("busy", "a restart is being checked already"))
+            refuse(problem("busy", _CHECKED))
+
+    def reload(self, by: str, done: Callable[[str], None], refuse: Callable[[Problem], None]) -> None:
+        """Read the config again and let it hold, as `by` asked. A fault changes nothing and is told."""
+        gateway = self._gateway
+
+        async def read_and_reload() -> None:
+            try:
+                later = gateway.reload(await gateway.read_config())
+            except ConfigError as fault:
+                log.warning("not reloaded", by=by, faults=[str(f) for f in fault.faults])
+                refuse(problem("conflict", f"not reloaded, nothing has changed:\n{fault}"))
+                return
+            log.info("reloaded", by=by, later=list(later))
+            rest = f" At the next restart only: {', '.join(later)}." if later else ""
+            done(f"Reloaded.{rest}")
+
+        if not gateway.background(read_and_reload):
+            refuse(problem("busy", _CHECKED))
 
     def begin_anew(self, asker: Asker, prompted: Prompted) -> None:
         """`/new`: no earlier prompt is in the history from now on. Refused while a turn runs or waits."""

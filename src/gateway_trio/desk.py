@@ -140,6 +140,10 @@ class Desk:
 
     def _turn(self, asker: Asker, prompted: Prompted, text: str, replaces: str | None = None) -> None:
         sender = prompted.sender
+        if (too_many := self._gateway.entrance.spend_prompt(sender.principal)) is not None:
+            log.info("refused", principal=sender.principal.name, reason=too_many.reason)
+            asker.refuse(too_many)
+            return
         ask = Ask(
             text,
             prompted.blocks,

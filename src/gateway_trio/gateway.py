@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -9,17 +10,20 @@ import trio
 
 from gateway_trio.agents import Agent
 from gateway_trio.breaker import Breaker
-from gateway_trio.config import Config
+from gateway_trio.config import Config, ConfigError, Fault
 from gateway_trio.connection import Connection
 from gateway_trio.control import Control
 from gateway_trio.core.jsonrpc import CLOSES, Close
 from gateway_trio.core.lifecycle import FINAL, Action, Phase, Reason
 from gateway_trio.desk import Desk
 from gateway_trio.drain import Coordinator
+from gateway_trio.entrance import Entrance
+from gateway_trio.reload import reload
 from gateway_trio.report import DrainReport
 from gateway_trio.runner import ExecRunner
 from gateway_trio.sessions import Registry
 from gateway_trio.store import Store
+from gateway_trio.tokens import Tokens
 from gateway_trio.turns import Turns
 
 __all__ = ["Gateway"]
@@ -27,6 +31,10 @@ __all__ = ["Gateway"]
 
 async def _no_check() -> str | None:
     return None
+
+
+async def _no_config() -> Config:
+    raise ConfigError((Fault("config", "there is no file to read it from"),))
 
 
 class Gateway:
@@ -43,17 +51,24 @@ class Gateway:
         agent: Agent,
         store: Store,
         check_restart: Callable[[], Awaitable[str | None]] | None = None,
+        read_config: Callable[[], Awaitable[Config]] | None = None,
     ) -> None:
         self.config = config
         self.store = store
         self.addresses: list[Any] = []
+        self.exposed: str | None = None  #: an address that we listen on and others can reach
         self.closed = trio.Event()
         self.report: DrainReport | None = None
         self.check_restart = check_restart or _no_check
+        self.read_config = read_config or _no_config
+        self.entrance = Entrance(config.auth, os.environ)
         self.connections: set[Connection] = set()
         self.coordinator = Coordinator(config.drain)
         self.sessions = Registry(
-            store, queue_limit=config.session.queue_limit, keep_bytes=config.session.keep_bytes
+            store,
+            queue_limit=config.session.queue_limit,
+            keep_bytes=config.session.keep_bytes,
+            each=self.entrance.sessions_each,
         )
         self.breaker = Breaker(config.breaker, self.coordinator, agent)
         self.turns = Turns(config, self.coordinator, store, agent, self.breaker)
@@ -113,15 +128,37 @@ class Gateway:
             "abandoned": list(self.coordinator.timeline.abandoned),
         }
 
+    def reload(self, config: Config) -> tuple[str, ...]:
+        """Let another config hold: quick commands, tokens, limits. Connections whose token is gone are closed.
+
+        Limits of what runs already stay as they are. Returns the keys of what only a restart can change and is
+        another there. Raises `ConfigError` for tokens that cannot be used here; nothing has changed then.
+        """
+        return reload(self, config)
+
     # --- for the parts ---
+
+    def use(self, config: Config, tokens: Tokens) -> None:
+        """Give every part another config, in one step."""
+        self.config = config
+        self.entrance.change(config.auth, tokens)
+        self.coordinator.config = config.drain
+        self.turns.config = config
+        self.execs.use(config)
+        self.sessions.queue_limit = config.session.queue_limit
+        self.sessions.keep_bytes = config.session.keep_bytes
+        self.sessions.each = self.entrance.sessions_each
 
     def begin(self, background: trio.Nursery) -> None:
         """The tree stands; `background` is for requests that outlive their connection."""
         self._background = background
 
     def background(self, function: Callable[[], Awaitable[None]]) -> bool:
-        """Run what somebody asked for and that must not end with their socket; one at a time, else False."""
-        if self._in_background:
+        """Run what somebody asked for and that must not end with their socket; one at a time, else False.
+
+        False also at the very end, when nothing is left to run it.
+        """
+        if self._in_background or self._background.cancel_scope.cancel_called:
             return False
         self._in_background = True
 
@@ -145,8 +182,10 @@ class Gateway:
             self.turns.advance(session)
 
     def enter(self, connection: Connection) -> None:
-        """A connection stands. One whose handshake ended when the doors had closed leaves at once."""
+        """A connection stands. One that came when the doors had closed, or its token was gone, leaves at once."""
         self.connections.add(connection)
+        if connection.identity is not None and not self.entrance.tokens.holds(connection.identity):
+            connection.close(CLOSES["revoked"])
         if self._leaving is not None:
             connection.close(self._leaving, pull_to_end=True)
 

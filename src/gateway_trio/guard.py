@@ -12,6 +12,7 @@ trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
   which first reads and throws away what still comes: closing a socket with unread bytes in it sends a reset, and
   the peer would lose the close frame that it has not read yet (RFC 1122 section 4.2.2.13).
 * It knows when the peer was last heard, for the keepalive.
+* It can bound what is received; what comes beyond that is read and thrown away, so that a goodbye still arrives.
 """
 
 from __future__ import annotations
@@ -47,6 +48,13 @@ class GuardedStream(trio.abc.Stream):
         self._half_closed = False
         self._close_sent = False
         self._last_frame: Callable[[], bytes] = bytes
+        self._allowance = math.inf
+        self._over: Callable[[], None] = lambda: None
+
+    def limit(self, size: int | None, over: Callable[[], None] = lambda: None) -> None:
+        """Pass on at most `size` more bytes, None for no limit; `over` is called when more than that came."""
+        self._allowance = math.inf if size is None else size
+        self._over = over
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Receive as `trio.abc.ReceiveStream` says, at most 64 KiB. Cancelling loses nothing."""
@@ -57,9 +65,13 @@ class GuardedStream(trio.abc.Stream):
             return data
         if self._done:
             raise trio.ClosedResourceError
-        data = bytes(await self._stream.receive_some(max_bytes or _RECEIVE_BYTES))
-        self.last_received = trio.current_time()
-        return data
+        while True:
+            data = bytes(await self._stream.receive_some(max_bytes or _RECEIVE_BYTES))
+            self.last_received = trio.current_time()
+            self._allowance -= len(data)
+            if self._allowance >= 0 or not data:
+                return data
+            self._over()
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         """Send what an earlier send left, then `data`. Cancelling keeps what was not sent for the next send.

@@ -17,7 +17,7 @@ from attrs import frozen
 
 from gateway_trio.http import Answer, refuse
 
-__all__ = ["HEAD_BYTES", "BadRequest", "Head", "read_head", "upgrade", "wants_upgrade"]
+__all__ = ["HEAD_BYTES", "BadRequest", "BadToken", "Head", "read_head", "upgrade", "wants_upgrade"]
 
 #: A request head longer than this is refused.
 HEAD_BYTES = 16 * 1024
@@ -29,6 +29,10 @@ class BadRequest(Exception):
     def __init__(self, answer: Answer) -> None:
         super().__init__(answer.body.decode())
         self.answer = answer
+
+
+class BadToken(BadRequest):
+    """The same for a head whose `Authorization` can hold no token: it does not fit, or is not ASCII."""
 
 
 @frozen
@@ -54,7 +58,8 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
             connection.receive_data(bytes(await stream.receive_some(4096)))
     except h11.RemoteProtocolError as fault:
         status = 431 if fault.error_status_hint == 431 else 400  # noqa: PLR2004 - RFC 6585
-        raise BadRequest(refuse(status, f"this is no request: {fault}")) from None
+        kind = BadToken if status == 431 and _in_authorization(connection) else BadRequest  # noqa: PLR2004
+        raise kind(refuse(status, f"this is no request: {fault}")) from None
     except trio.BrokenResourceError:
         return None
     if not isinstance(event, h11.Request):
@@ -65,14 +70,23 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
 def _head(event: h11.Request, rest: bytes) -> Head:
     """Return what h11 read, which has refused two `Host` headers already."""
     headers: dict[str, str] = {}
+    kind = BadRequest
     try:
         for name, value in event.headers:
-            key, text = name.decode("ascii"), value.decode("ascii")
+            key, kind = name.decode("ascii"), BadToken if name == b"authorization" else BadRequest
+            text = value.decode("ascii")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
+        kind = BadRequest
         path, _, query = event.target.decode("ascii").partition("?")
     except UnicodeDecodeError:
-        raise BadRequest(refuse(400, "a header holds a character that is not ASCII")) from None
+        raise kind(refuse(400, "a header holds a character that is not ASCII")) from None
     return Head(event.method.decode("ascii"), path, query, headers, event.http_version.decode(), rest)
+
+
+def _in_authorization(connection: h11.Connection) -> bool:
+    """Whether a head that was too long had come to that header, or into the middle of it."""
+    unfinished = connection.trailing_data[0].rpartition(b"\n")[2]
+    return unfinished[:14].lower() == b"authorization:"
 
 
 def wants_upgrade(head: Head) -> bool:

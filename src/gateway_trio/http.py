@@ -10,9 +10,10 @@ from typing import Any
 import h11
 from attrs import frozen
 
+from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.lifecycle import Phase, Reason
 
-__all__ = ["PAGES", "Answer", "livez", "readyz", "refuse", "to_bytes"]
+__all__ = ["PAGES", "Answer", "livez", "public", "readyz", "refuse", "to_bytes", "unwelcome"]
 
 Status = Mapping[str, Any]
 
@@ -44,6 +45,18 @@ def readyz(status: Status) -> Answer:
 
 #: The paths that are answered with a page.
 PAGES: Mapping[str, Callable[[Status], Answer]] = {"/livez": livez, "/readyz": readyz}
+
+
+def public(status: Status) -> Status:
+    """Return the part of the status that anyone may see where tokens are configured: no names, nobody's words."""
+    return {name: status[name] for name in ("phase", "reasons", "remainingMs", "turns", "execs")}
+
+
+def unwelcome(fault: Problem) -> Answer:
+    """The refusal of a token, or of a request without one: 401 (RFC 6750 section 3), or 429 for one too many."""
+    if fault.retry_after_ms is not None:
+        return refuse(429, fault.message, ("Retry-After", str(-(-fault.retry_after_ms // 1000))))
+    return refuse(401, fault.message, ("WWW-Authenticate", 'Bearer realm="gateway-trio"'))
 
 
 def refuse(status: int, why: str, *headers: tuple[str, str]) -> Answer:

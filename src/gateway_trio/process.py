@@ -2,6 +2,7 @@
 
 SIGTERM, SIGINT   first: drain. second: cancel turns now, little time for execs. third: out, at once.
 SIGUSR1           drain for a restart, if the config can be used
+SIGHUP            read the config again, if it can be used
 
 0 drained · 75 restart · 78 config, port or bind that cannot be used · 1 a bug · 128+n forced
 """
@@ -44,7 +45,7 @@ _WATCHDOG_SECONDS = 5.0
 #: Of Trio's default limiter.
 _THREADS = 1000
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 _log = log.get_logger("process")
 
@@ -61,6 +62,7 @@ class _Program:
         self._asked = 0
         self._last_signal = float("-inf")
         self._early: int | None = None  #: a signal that came before the gateway stood
+        self._reload_early = False  #: and whether SIGHUP did: the file may have changed since it was read
         self.exit_code = 0
 
     async def main(self) -> None:
@@ -76,6 +78,7 @@ class _Program:
                     agent=self._agent,
                     store=MemoryStore(),
                     check_restart=self._check_restart,
+                    read_config=None if self._path is None else self._read_config,
                 )
                 start = partial(nursery.start, serving)
                 self._gateway = await self._start(start)
@@ -84,6 +87,8 @@ class _Program:
                     self._say_hello(self._gateway)
                     if self._early is not None:
                         self._signalled(self._early)
+                    elif self._reload_early:
+                        self._signalled(signal.SIGHUP)
                     _settle_memory()
                     await self._gateway.closed.wait()
                     faulthandler.cancel_dump_traceback_later()
@@ -100,10 +105,15 @@ class _Program:
         if self._path is None:
             return None
         try:
-            await trio.to_thread.run_sync(load_config, self._path, os.environ)
+            await self._read_config()
         except ConfigError as fault:
             return str(fault)
         return None
+
+    async def _read_config(self) -> Config:
+        """Read the config file again. Raises `ConfigError`; cancelling waits for the file system."""
+        assert self._path is not None  # noqa: S101 - it is not asked without one
+        return await trio.to_thread.run_sync(load_config, self._path, os.environ)
 
     # --- signals ---
 
@@ -114,6 +124,9 @@ class _Program:
     def _signalled(self, number: int) -> None:
         name = signal.Signals(number).name
         _log.info("signal", signal=name)
+        if self._gateway is None and number == signal.SIGHUP:
+            self._reload_early = True
+            return
         if self._gateway is None:
             self._early = number
             self.exit_code = EX_TEMPFAIL if number == signal.SIGUSR1 else 0
@@ -125,6 +138,12 @@ class _Program:
                 name,
                 lambda answer: _log.info("restart", answer=answer),
                 lambda fault: _log.warning("restart refused", reason=fault.reason, why=fault.message),
+            )
+            return
+        if number == signal.SIGHUP:
+            # What came of it is logged by `reload` itself; here nobody else waits for it.
+            self._gateway.control.reload(
+                name, lambda _: None, lambda fault: _log.warning("reload refused", reason=fault.reason)
             )
             return
         now = trio.current_time()
@@ -163,7 +182,10 @@ class _Program:
         print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp", flush=True)
         _log.info("open", pid=os.getpid(), addresses=[f"{a[0]}:{a[1]}" for a in gateway.addresses])
         _log.warning("sessions are kept in memory only and are forgotten at exit")
-        _log.warning("no tokens are configured: everyone on loopback is admin")
+        if gateway.entrance.tokens:
+            _log.info("tokens", names=[token.name for token in self._config.auth.tokens])
+        else:
+            _log.warning("no tokens are configured: everyone on loopback is admin")
         _, short = secrets(self._config, os.environ)
         for name in short:
             _log.warning("a value is too short to be kept out of an exec's output", variable=name)

@@ -38,12 +38,17 @@ class ExecRunner:
     nursery: trio.Nursery
 
     def __init__(self, config: Config, coordinator: Coordinator, store: Store) -> None:
-        self.config = config
         self._coordinator = coordinator
         self._store = store
         self._running: dict[str, Exec] = {}
         self._waiting: deque[Exec] = deque()
-        self._secrets = config_secrets(config, os.environ)[0]
+        self._secrets: tuple[str, ...] = ()
+        self.use(config)
+
+    def use(self, config: Config) -> None:
+        """Take another config, for what starts from now on. What was a secret once is one to the end."""
+        self.config = config
+        self._secrets = config_secrets(config, os.environ, self._secrets)[0]
 
     # --- admission: one synchronous step ---
 

@@ -25,10 +25,11 @@ import trio
 
 from gateway_trio.agents import Agent
 from gateway_trio.agents.echo import EchoAgent
-from gateway_trio.config import Config, is_loopback
+from gateway_trio.config import Config
 from gateway_trio.core.lifecycle import Action, Phase, Reason
 from gateway_trio.front_door import FrontDoor
 from gateway_trio.gateway import Gateway
+from gateway_trio.reload import reachable
 from gateway_trio.store import MemoryStore, Store
 
 __all__ = ["UnsafeBind", "serve"]
@@ -38,7 +39,7 @@ _LOOK_SECONDS = 5.0
 
 
 class UnsafeBind(Exception):
-    """An address off loopback, where everybody would be an admin."""
+    """An address off loopback without tokens, where everybody would be an admin."""
 
 
 async def serve(
@@ -48,6 +49,7 @@ async def serve(
     store: Store | None = None,
     listeners: Sequence[trio.abc.Listener[Any]] | None = None,
     check_restart: Callable[[], Awaitable[str | None]] | None = None,
+    read_config: Callable[[], Awaitable[Config]] | None = None,
     task_status: trio.TaskStatus[Gateway] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Run a gateway until a drain for `shutdown` or `restart` has come to its end.
@@ -60,16 +62,18 @@ async def serve(
         store: where accepted prompts stand; None for memory.
         listeners: where to accept; None to listen on the config's host and port. They are closed at the end.
         check_restart: called before a restart is begun; returns why it must not be, or None.
+        read_config: called for `/reload`; raises `ConfigError`. None refuses that command.
         task_status: of `nursery.start`.
 
-    Raises OSError where the port cannot be had, `UnsafeBind`, and `StoreUnavailable`. Cancelling is a drain with
-    no grace: running turns are cancelled and recorded, execs end within their limit, sockets get a close frame;
-    then Cancelled is raised. Nothing process-wide is touched.
+    Raises OSError where the port cannot be had, `UnsafeBind`, `ConfigError` where the environment lacks a token
+    that the config names, and `StoreUnavailable`. Cancelling is a drain with no grace: running turns are cancelled
+    and recorded, execs end within their limit, sockets get a close frame; then Cancelled is raised. Nothing
+    process-wide is touched.
 
     """
     config = config or Config()
     agent = agent or EchoAgent(config.agent.words_per_second)
-    gateway = Gateway(config, agent, store or MemoryStore(), check_restart)
+    gateway = Gateway(config, agent, store or MemoryStore(), check_restart, read_config)
     tree = _Tree(gateway)
     async with trio.open_nursery() as beside:
         beside.start_soon(tree.watch)
@@ -125,9 +129,10 @@ class _Tree:
                 services.start_soon(gateway.breaker.watch)
                 gateway.begin(services)
                 if listeners is None:
-                    listeners = await _listen(gateway.config)
+                    listeners = await _listen(gateway.config, tokens=bool(gateway.entrance.tokens))
                 for listener in listeners:
                     stack.push_async_callback(listener.aclose)
+                gateway.exposed = next(filter(None, map(reachable, listeners)), None)
                 gateway.addresses = [_address(listener) for listener in listeners]
                 await self._doors(listeners, task_status)
                 services.cancel_scope.cancel()
@@ -158,19 +163,19 @@ class _Tree:
             connections.cancel_scope.cancel()
 
 
-async def _listen(config: Config) -> list[trio.SocketListener]:
-    """Listen on the config's host and port. Judged by the address that the socket then has."""
+async def _listen(config: Config, *, tokens: bool) -> list[trio.SocketListener]:
+    """Listen on the config's host and port. Without tokens judged by the address that the socket then has."""
     server = config.server
     listeners = await trio.open_tcp_listeners(server.port, host=server.host)
     for listener in listeners:
-        address = listener.socket.getsockname()[0]
-        if not is_loopback(address):
+        address = reachable(listener)
+        if address is not None and not tokens:
             for other in listeners:
                 await other.aclose()
             raise UnsafeBind(
                 f"server.host = {server.host!r} is {address}, which others can reach, and whoever reaches this"
-                " gateway is its admin: bind a loopback address, such as 127.0.0.1, and put a proxy with its own"
-                " log-in before it"
+                " gateway is its admin, as there are no tokens: add some, as [[auth.tokens]], or bind a loopback"
+                " address, such as 127.0.0.1"
             )
     return listeners
 

@@ -8,6 +8,7 @@ what is not stored.
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +24,7 @@ from gateway_trio.store import AddEvent, AddSession, Store, StoreUnavailable
 from gateway_trio.store import Change as Row
 
 if TYPE_CHECKING:
-    from gateway_trio.auth import Principal
+    from gateway_trio.tokens import Principal
     from gateway_trio.turn import Turn
 
 __all__ = ["Over", "Reader", "Registry", "Session", "TooManySessions", "Work"]
@@ -163,12 +164,14 @@ class Session:
 class Registry:
     """All sessions of a gateway, by id and, for `/chat`, by owner and name."""
 
-    def __init__(self, store: Store, *, queue_limit: int, keep_bytes: int) -> None:
+    def __init__(self, store: Store, *, queue_limit: int, keep_bytes: int, each: int) -> None:
         self.queue_limit = queue_limit
         self.keep_bytes = keep_bytes
+        self.each = each  #: sessions that one principal may have
         self._store = store
         self._sessions: dict[str, Session] = {}
         self._named: dict[tuple[str, str], Session] = {}
+        self._owned: Counter[str] = Counter()  #: those of each principal, and those that are being made
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
@@ -184,12 +187,19 @@ class Registry:
 
     async def create(self, principal: Principal, name: str | None = None) -> Session:
         """Make a session, stored. Raises `StoreUnavailable` and `TooManySessions`."""
-        self._make_room()
+        self._make_room(principal.name)
         row = AddSession("s" + secrets.token_hex(8), principal.name, name)
-        await self._store.commit((row,))
-        # Two sockets may have asked for the same name while the store wrote: the first one stands.
-        if name is not None and (other := self.named(principal, name)) is not None:
-            return other
+        self._owned[row.owner] += 1
+        made = False
+        try:
+            await self._store.commit((row,))
+            # Two sockets may have asked for the same name while the store wrote: the first one stands.
+            if name is not None and (other := self.named(principal, name)) is not None:
+                return other
+            made = True
+        finally:
+            if not made:
+                self._owned[row.owner] -= 1
         session = Session(row, self._store, queue_limit=self.queue_limit, keep_bytes=self.keep_bytes)
         self._sessions[row.id] = session
         if name is not None:
@@ -198,14 +208,21 @@ class Registry:
 
     def forget(self, session: Session) -> None:
         del self._sessions[session.id]
+        self._owned[session.owner] -= 1
+        self._owned += Counter()  # forgets those that have none
         if session.name is not None:
             del self._named[session.owner, session.name]
 
-    def _make_room(self) -> None:
-        if len(self._sessions) < MAX_SESSIONS:
-            return
-        for session in self._sessions.values():
+    def _make_room(self, owner: str) -> None:
+        """Forget the oldest session that may be: of this owner's, if those are too many, or else of all."""
+        if self._owned[owner] >= self.each:
+            self._forget_one([s for s in self._sessions.values() if s.owner == owner], self.each)
+        elif len(self._sessions) >= MAX_SESSIONS:
+            self._forget_one(list(self._sessions.values()), MAX_SESSIONS)
+
+    def _forget_one(self, sessions: Sequence[Session], limit: int) -> None:
+        for session in sessions:
             if not session.readers and session.conversation.idle:
                 self.forget(session)
                 return
-        raise TooManySessions(f"there are {MAX_SESSIONS} sessions, and each is in use")
+        raise TooManySessions(f"there are {limit} sessions, and each is in use")

@@ -108,19 +108,20 @@ def _wrong(what: str, value: object) -> ValueError:
 # --- the faults of cattrs ---------------------------------------------------------------------------
 
 
-def _faults(error: Exception, path: str, known: Iterable[str]) -> Iterator[Fault]:
+def _faults(error: Exception, path: str, known: Iterable[str] | None = None) -> Iterator[Fault]:
+    """Yield what is wrong. `known` are the keys of the class at `path`, None for the names of its fields."""
     match error:
         case ClassValidationError():
             fields, whole = error.group_exceptions()
             for inner, field_note in fields:
-                yield from _faults(inner, dotted(path, field_note.name), known)
+                yield from _faults(inner, dotted(path, field_note.name))
             yield from (fault for inner in whole for fault in _faults(inner, path, known))
         case IterableValidationError():
             for inner, note in error.group_exceptions()[0]:
-                yield from _faults(inner, _at(path, note.index), known)
+                yield from _faults(inner, _at(path, note.index))
         case ForbiddenExtraKeysError():
             for key in sorted(error.extra_fields):
-                yield unknown_key(path, key, known)
+                yield unknown_key(path, key, known or attrs.fields_dict(error.cl))
         case ItemsError():
             for index, message in error.messages.items():
                 yield Fault(f"{path}[{index}]", message)
@@ -166,6 +167,12 @@ def _member(value: object, kind: type[enum.Enum]) -> enum.Enum:
     return kind(choose(value, [member.value for member in kind]))
 
 
+def _class(value: object, kind: Any) -> Any:
+    if not isinstance(value, dict):
+        raise _wrong("a table", value)
+    return _hook(kind, tuple((name, name) for name in attrs.fields_dict(kind)))(value)
+
+
 def _origin_is(origin: Any) -> Callable[[Any], bool]:
     return lambda kind: get_origin(kind) is origin
 
@@ -175,6 +182,7 @@ def _converter() -> Converter:
     converter = Converter(detailed_validation=True)
     for scalar in (str, bool, int, float):
         converter.register_structure_hook(scalar, _scalar)
+    converter.register_structure_hook_func(attrs.has, _class)
     for origin, hook in ((tuple, _tuple), (Mapping, _table), (Literal, _literal)):
         converter.register_structure_hook_func(_origin_is(origin), hook)
     converter.register_structure_hook_func(

@@ -10,19 +10,20 @@ and `AGENTS`.
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 from attrs import field, frozen
 
 from gateway_trio.core.catalog import Catalog
 from gateway_trio.core.fields import count, number, seconds, texts
-from gateway_trio.core.kinds import ExecCommand, QuickCommand
+from gateway_trio.core.kinds import ExecCommand, QuickCommand, Role
 from gateway_trio.strict import Fault
 
 __all__ = [
     "AGENTS",
     "PUBLIC_NAMES",
     "AgentConfig",
+    "AuthConfig",
     "BreakerConfig",
     "Config",
     "ConfigError",
@@ -31,6 +32,7 @@ __all__ = [
     "ExecConfig",
     "ServerConfig",
     "SessionConfig",
+    "TokenConfig",
     "sum_faults",
 ]
 
@@ -113,6 +115,51 @@ class BreakerConfig:
     probe_seconds: float = seconds(5)  # until it is probed; doubled each time that it fails, up to 60
 
 
+def _matches(pattern: str, message: str) -> Any:
+    """Return an attrs validator for a text, or None, that matches the whole of a pattern."""
+
+    def check(_instance: object, _attribute: object, value: str | None) -> None:
+        if value is not None and re.fullmatch(pattern, value) is None:
+            raise ValueError(message)
+
+    return check
+
+
+_NAME = "must be 1 to 64 letters, digits, or . _ @ - behind the first"
+
+
+@frozen
+class TokenConfig:
+    """`[[auth.tokens]]`: one principal, and how its token is known: exactly one of `sha256` and `env`."""
+
+    name: str = field(validator=_matches(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}", _NAME))
+    role: Role
+    sha256: str | None = field(  # of the token's bytes; it is never repeated, whatever it is
+        default=None, repr=False, validator=_matches(r"[0-9A-Fa-f]{64}", "must be 64 hexadecimal digits")
+    )
+    env: str | None = field(  # the name of the environment variable that holds the token
+        default=None, validator=_matches(r"[A-Za-z_][A-Za-z0-9_]*", "must be the name of an environment variable")
+    )
+
+    def __attrs_post_init__(self) -> None:
+        if (self.sha256 is None) == (self.env is None):
+            both = "and not both" if self.env else "and has neither"
+            raise ValueError(f"must have sha256 or env, {both}")
+
+
+@frozen
+class AuthConfig:
+    """`[auth]`: who may connect, and how much each may have. Without tokens none of it holds."""
+
+    tokens: tuple[TokenConfig, ...] = ()
+    max_unauthenticated: int = count(64, least=1, most=100_000)  # connections to /acp that have not authenticated
+    failures: int = count(10, least=1, most=100_000)  # bad tokens of one address within the next
+    failure_window_seconds: float = seconds(60)
+    prompts_per_minute: int = count(120, least=1, most=1_000_000)  # of one principal, as the next two
+    max_sessions: int = count(1000, least=1, most=10_000)
+    max_connections: int = count(100, least=1, most=1_000_000)
+
+
 # --- the whole --------------------------------------------------------------------------------------
 
 #: What every exec finds in its environment, and may show.
@@ -155,6 +202,7 @@ class Config:
     exec: ExecConfig = field(factory=ExecConfig)
     drain: DrainConfig = field(factory=DrainConfig)
     breaker: BreakerConfig = field(factory=BreakerConfig)
+    auth: AuthConfig = field(factory=AuthConfig)
     quick_commands: Mapping[str, QuickCommand] = field(
         default=MappingProxyType({}), converter=_frozen_copy, hash=False
     )
@@ -175,13 +223,15 @@ class Config:
 
         Secrets stand in the environment, and the config only names them. What an exec mentions, as `$NAME` in
         its command or as a key of its `env`, is taken for one, but for `PUBLIC_NAMES` and what a shell sets.
+        What holds a token is one whatever its name.
         """
         names: set[str] = set()
         for command in self.quick_commands.values():
             if isinstance(command, ExecCommand):
                 text = " ".join((command.command or "", *(command.argv or ())))
                 names.update(_VARIABLE.findall(text), command.env)
-        return tuple(sorted(names - PUBLIC_NAMES - _SHELLS_OWN))
+        tokens = {token.env for token in self.auth.tokens if token.env}
+        return tuple(sorted(names - PUBLIC_NAMES - _SHELLS_OWN | tokens))
 
 
 class ConfigError(ValueError):

@@ -337,16 +337,19 @@ class Lab:
     listener: MemoryListener
     nursery: trio.Nursery
 
-    async def websocket(self, path: str) -> trio_websocket.WebSocketConnection:
+    async def websocket(self, path: str, *, token: str | None = None) -> trio_websocket.WebSocketConnection:
         stream: Any = await self.listener.connect()
-        return await trio_websocket.wrap_client_stream(self.nursery, stream, "localhost", path)
+        headers = [] if token is None else [(b"Authorization", f"Bearer {token}".encode())]
+        return await trio_websocket.wrap_client_stream(
+            self.nursery, stream, "localhost", path, extra_headers=headers
+        )
 
-    async def chat(self, session: str = "main") -> ChatClient:
-        return ChatClient(await self.websocket(f"/chat?session={session}"))
+    async def chat(self, session: str = "main", *, token: str | None = None) -> ChatClient:
+        return ChatClient(await self.websocket(f"/chat?session={session}", token=token))
 
-    async def acp(self, *, ours: bool = True) -> AcpClient:
+    async def acp(self, *, ours: bool = True, token: str | None = None) -> AcpClient:
         """Connect and initialize."""
-        client = AcpClient(await self.websocket("/acp"))
+        client = AcpClient(await self.websocket("/acp", token=token))
         await self.nursery.start(client.read)
         await client.initialize(ours=ours)
         return client

@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import structlog
 import trio
 
 from gateway_trio.agents import (
@@ -140,6 +141,7 @@ class Turns:
             self.nursery.start_soon(self._run, turn)
 
     async def _run(self, turn: Turn) -> None:
+        structlog.contextvars.bind_contextvars(principal=turn.ask.principal)  # not whoever let it start
         limits = self.config.session
         waited = False
         outcome: tuple[TurnState, str | None, str | None] = (TurnState.INTERRUPTED, "cut", None)

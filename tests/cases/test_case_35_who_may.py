@@ -1,8 +1,8 @@
 """Cases 35 and 38: a real gateway's audit and its doors.
 
-There are no tokens yet, so everyone on loopback is the one principal `local`, an admin. What a user may not do is
-decided by `core.commands` and tested there; here it is seen that every road to a command leads through that decision:
-each is audited under the name that really runs.
+Without tokens everyone on loopback is the one principal `local`, an admin; what a user may not do is in
+`test_case_40_tokens`. Here it is seen that every road to a command leads through that decision: each is audited under
+the name that really runs.
 """
 
 import json

@@ -25,7 +25,7 @@ def test_the_built_ins_are_those_of_the_design():
     control = "help commands status whoami history ps stop kill"
     assert by_lane == {
         (Lane.CONTROL, Role.USER): set(control.split()),
-        (Lane.CONTROL, Role.ADMIN): {"drain", "undrain", "restart"},
+        (Lane.CONTROL, Role.ADMIN): {"drain", "undrain", "restart", "reload"},
         (Lane.TURN, Role.USER): {"queue", "interrupt", "retry", "new"},
     }
     assert all(name == command.name and command.description for name, command in BUILT_INS.items())

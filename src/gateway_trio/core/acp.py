@@ -8,7 +8,7 @@ are ignored; a field that ACP marks as defaulting on error defaults.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -22,6 +22,7 @@ __all__ = [
     "OURS",
     "PARAMS",
     "PROTOCOL_VERSION",
+    "TOKEN_METHOD",
     "Authenticate",
     "Cancel",
     "CancelRequest",
@@ -47,6 +48,11 @@ __all__ = [
 
 PROTOCOL_VERSION = 1
 OURS = "gateway-trio"
+
+#: The one way to authenticate; clients put the token into `_meta["gateway-trio"].token` of `authenticate`.
+TOKEN_METHOD: Mapping[str, str] = MappingProxyType(
+    {"id": "token", "name": "Token", "description": 'a token of this gateway, in _meta["gateway-trio"].token'}
+)
 
 _META = {"rename": "_meta", "lenient": True}
 _Json = Mapping[str, Any]
@@ -262,7 +268,7 @@ def ours(meta: _Json) -> _Json:
 # --- what we send ---------------------------------------------------------------------------------
 
 
-def initialized(version: str, auth_methods: list[dict[str, Any]]) -> dict[str, Any]:
+def initialized(version: str, auth_methods: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The result of `initialize`. Its capabilities say what `PARAMS` has beyond the baseline."""
     return {
         "protocolVersion": PROTOCOL_VERSION,
@@ -273,7 +279,7 @@ def initialized(version: str, auth_methods: list[dict[str, Any]]) -> dict[str, A
             "_meta": {OURS: {"version": version}},
         },
         "agentInfo": {"name": OURS, "title": OURS, "version": version},
-        "authMethods": auth_methods,
+        "authMethods": [dict(method) for method in auth_methods],
     }
 
 

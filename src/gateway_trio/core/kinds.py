@@ -125,6 +125,7 @@ BUILT_INS: Mapping[str, BuiltIn] = MappingProxyType(
             ("drain", Lane.CONTROL, Role.ADMIN, Takes.WHY, "let no new turn start"),
             ("undrain", Lane.CONTROL, Role.ADMIN, Takes.REASON, "let turns start again"),
             ("restart", Lane.CONTROL, Role.ADMIN, Takes.NOTHING, "drain, then restart the gateway"),
+            ("reload", Lane.CONTROL, Role.ADMIN, Takes.NOTHING, "read the config again: commands, tokens, limits"),
             ("queue", Lane.TURN, Role.USER, Takes.TEXT, "send a prompt to run after the present turn"),
             ("interrupt", Lane.TURN, Role.USER, Takes.TEXT, "send a prompt in place of the present turn"),
             ("retry", Lane.TURN, Role.USER, Takes.NOTHING, "run this session's last prompt again"),

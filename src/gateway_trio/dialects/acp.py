@@ -103,6 +103,8 @@ class AcpDialect:
             self._initialize(id_, params)
         elif not self._initialized:
             self.refuse(id_, problem("not_initialized", "initialize comes first"))
+        elif self.connection.identity is None and method != "authenticate":
+            self.refuse(id_, problem("auth_required", "authenticate comes first"))
         elif id_ in self.prompts.asked:
             self.refuse(id_, problem("invalid_request", f"the request {id_!r} is not answered yet"))
         elif method != "session/prompt" and not self.gateway.coordinator.admits(Lane.CONTROL):
@@ -153,12 +155,27 @@ class AcpDialect:
         self._initialized = True
         meta = ask.client_capabilities.get("_meta")
         self._speaks_ours = isinstance(meta, dict) and acp.OURS in meta
-        self.answer(id_, acp.initialized(gateway_trio.__version__, []))
-        if (notice := self.phase_notice()) is not None:
-            self.connection.send(notice)
+        known = self.connection.identity is not None
+        self.answer(id_, acp.initialized(gateway_trio.__version__, [] if known else [acp.TOKEN_METHOD]))
+        self._tell_phase()
 
     def _authenticate(self, id_: RequestId, ask: acp.Authenticate) -> None:
-        self.refuse(id_, problem("invalid_params", f"there is no authentication method {ask.method_id[:100]!r}"))
+        if self.connection.identity is not None or ask.method_id != acp.TOKEN_METHOD["id"]:
+            why = f"there is no authentication method {ask.method_id[:100]!r} for this connection"
+            self.refuse(id_, problem("invalid_params", why))
+            return
+        token = acp.ours(ask.meta).get("token")
+        found = self.gateway.entrance.check(token if isinstance(token, str) else None, self.connection.address)
+        if isinstance(found, Problem):
+            self.refuse(id_, found)
+            return
+        self.connection.authenticated(found)
+        self.answer(id_, {})
+        self._tell_phase()
+
+    def _tell_phase(self) -> None:
+        if (notice := self.phase_notice()) is not None:
+            self.connection.send(notice)
 
     # --- out ---
 
@@ -183,8 +200,12 @@ class AcpDialect:
     def available_commands(self, session: Session) -> str:
         return commands_update(session.id, self.gateway.config.catalog, self.connection.principal.role)
 
+    def commands_changed(self) -> None:
+        for session in self.attachments.sessions():
+            self.connection.send(self.available_commands(session))
+
     def phase_notice(self) -> str | None:
-        if not self._initialized or not self._speaks_ours:
+        if not self._initialized or not self._speaks_ours or self.connection.identity is None:
             return None
         status = self.gateway.coordinator.status()
         told = ("phase", "reasons", "remainingMs", "turns", "execs", "accepts", "revocable")

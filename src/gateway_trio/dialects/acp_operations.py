@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway_trio.core import acp
-from gateway_trio.core.commands import Refusal, Role, RunExec, Unknown, decide_exec
+from gateway_trio.core.commands import BUILT_INS, Refusal, RunExec, Unknown, decide_exec, may
 from gateway_trio.core.jsonrpc import Problem, RequestId, problem
 from gateway_trio.core.lifecycle import Reason
 from gateway_trio.desk import log_refusal
@@ -70,21 +70,25 @@ class OperatorMethods:
         killed = self._gateway.control.kill(self._connection.principal, ask.id)
         self._dialect.refuse(id_, killed) if isinstance(killed, Problem) else self._dialect.answer(id_, {})
 
-    def _admin(self, id_: RequestId) -> bool:
-        if self._connection.principal.role is Role.ADMIN:
+    def _may(self, id_: RequestId, name: str) -> bool:
+        """Whether this principal may do what the command of that name does; if not, refuse it and note it."""
+        principal, command = self._connection.principal, BUILT_INS[name]
+        if may(principal.role, command.role):
             return True
-        self._dialect.refuse(id_, problem("forbidden", "this takes the role admin"))
+        refusal = Refusal("forbidden", f"this takes the role {command.role.value}", command)
+        log_refusal(refusal, principal.name)
+        self._dialect.refuse(id_, problem(refusal.reason, refusal.message))
         return False
 
     def drain(self, id_: RequestId, ask: acp.DrainAsk) -> None:
-        if self._admin(id_):
+        if self._may(id_, "drain"):
             self._gateway.coordinator.drain(
                 Reason.OPERATOR, by=self._connection.principal.name, why=ask.why[:1000]
             )
             self._dialect.answer(id_, dict(self._gateway.status()))
 
     def undrain(self, id_: RequestId, ask: acp.UndrainAsk) -> None:
-        if not self._admin(id_):
+        if not self._may(id_, "undrain"):
             return
         if ask.reason not in {reason.value for reason in Reason}:
             self._dialect.refuse(
@@ -95,7 +99,7 @@ class OperatorMethods:
         self._dialect.answer(id_, dict(self._gateway.status()))
 
     def restart(self, id_: RequestId, _: acp.Nothing) -> None:
-        if self._admin(id_):
+        if self._may(id_, "restart"):
             self._gateway.control.restart(
                 self._connection.principal.name,
                 lambda message: self._dialect.answer(id_, {"message": message}),

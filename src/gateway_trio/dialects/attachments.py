@@ -52,6 +52,9 @@ class Attachments:
     def get(self, session_id: str) -> Attachment | None:
         return self._by_id.get(session_id)
 
+    def sessions(self) -> list[Session]:
+        return [attachment.session for attachment in self._turns]
+
     def attach(self, session: Session, cursor: Cursor) -> Attachment:
         """Read a session from this cursor on, in place of an earlier one."""
         self.drop(session.id)

@@ -101,6 +101,9 @@ class ChatDialect:
     def goodbye(self, close: Close) -> str | None:
         return f"· {close.reason}"
 
+    def commands_changed(self) -> None:
+        """Nothing: `/commands` says which there are."""
+
     def detach(self) -> None:
         self._attachments.clear()
 
