@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway_trio.agents import Agent, AgentError, BackendRejected, BackendUnavailable, Emit, TextDelta, Turn
+    from gateway_trio.agents import (
+        Agent,
+        AgentError,
+        AgentUnusable,
+        BackendRejected,
+        BackendUnavailable,
+        Emit,
+        TextDelta,
+        Turn,
+    )
     from gateway_trio.config import Config, ConfigError, load_config, parse_config
     from gateway_trio.gateway import Gateway
     from gateway_trio.report import DrainReport
@@ -22,6 +31,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Agent": "agents",
     "AgentError": "agents",
+    "AgentUnusable": "agents",
     "BackendRejected": "agents",
     "BackendUnavailable": "agents",
     "Emit": "agents",
@@ -41,9 +51,9 @@ _WHERE = {
 }
 
 __all__ = [
-    "Agent", "AgentError", "BackendRejected", "BackendUnavailable", "Config", "ConfigError", "DrainReport", "Emit",
-    "Gateway", "MemoryStore", "Store", "StoreUnavailable", "TextDelta", "Turn", "UnsafeBind", "load_config",
-    "parse_config", "serve",
+    "Agent", "AgentError", "AgentUnusable", "BackendRejected", "BackendUnavailable", "Config", "ConfigError",
+    "DrainReport", "Emit", "Gateway", "MemoryStore", "Store", "StoreUnavailable", "TextDelta", "Turn",
+    "UnsafeBind", "load_config", "parse_config", "serve",
 ]  # fmt: skip
 
 

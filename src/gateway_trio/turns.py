@@ -220,7 +220,7 @@ class Turns:
         message = more.pop("message", None)
         facts = {"message": message} if message else None
         ends = state not in (TurnState.QUEUED, TurnState.RUNNING)
-        stop = "end_turn" if state is TurnState.COMPLETED else None
+        stop = turn.stop_reason if state is TurnState.COMPLETED else None
         seq = more.pop("seq", turn.seq)
         return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts, stop_reason=stop, **more)
 
