@@ -2,6 +2,7 @@ import os
 import stat
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -509,3 +510,19 @@ def test_a_models_key_is_a_secret_of_every_exec():
     assert config.secret_names == ("MODEL_KEY",)
     assert secrets(config, environ) == (("sk-12345678",), ())
     assert parse_config(OPENAI, environ={}).secret_names == ()
+
+
+def test_the_model_that_the_example_shows_has_every_key_and_its_default():
+    shown = [line.removeprefix("## ") for line in EXAMPLE.read_text().splitlines() if line.startswith("## ")]
+    agent = parse_config("\n".join(shown), environ={"MODEL_KEY": "sk-12345678"}).agent
+    assert agent == OpenAIAgentConfig(
+        base_url="http://127.0.0.1:11434/v1", model="qwen3:8b", api_key_env="MODEL_KEY"
+    )
+    assert {line.split(" = ")[0] for line in shown[1:]} == set(attrs.fields_dict(OpenAIAgentConfig))
+
+
+def test_the_readmes_five_lines_are_a_config():
+    readme = (EXAMPLE.parent.parent / "README.md").read_text()
+    (block,) = (part.split("```")[0] for part in readme.split("```toml")[1:] if "openai" in part.split("```")[0])
+    assert len(block.split("\n[", 1)[0].strip().splitlines()) <= 5
+    assert isinstance(parse_config(block, environ={}).agent, OpenAIAgentConfig)

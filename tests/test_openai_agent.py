@@ -143,6 +143,18 @@ async def test_the_model_is_sent_the_system_prompt_and_the_newest_of_the_history
     assert (lab.sent()["model"], lab.sent()["stream"]) == ("m", True)
 
 
+@pytest.mark.parametrize("status", ["302 Found", "307 Temporary Redirect"])
+async def test_a_redirection_is_not_followed(make, server, status):
+    lab = make(KEY)
+    with ModelServer() as other:
+        lab.replies([head(status, Location=f"{other.url}/chat/completions")])
+        assert f"({status[:3]})" in str(await lab.fails("hi", BackendUnavailable))
+        server.models = [head(status, Location=f"{other.url}/models")]
+        with pytest.raises(BackendUnavailable):
+            await lab.agent.probe()
+        assert other.connections == 0
+
+
 @pytest.mark.parametrize(("key", "sent"), [(None, None), (KEY, f"Bearer {KEY}")])
 async def test_the_key_is_sent_where_there_is_one(make, server, key, sent, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-another-endpoint")
@@ -292,7 +304,7 @@ async def test_a_provider_that_repeats_the_key_is_not_quoted(make, caplog):
     lab.replies([head(), event({"error": {"message": f"bad {KEY}"}})])
     lab.server.replies["ho"] = [[head(), event({"error": {"message": f"bad {KEY}"}})]]
     assert "bad ***" in str(await lab.fails("ho", BackendUnavailable))
-    assert caplog.records
+    assert [r.getMessage() for r in caplog.records if r.name == "gateway_trio.openai"] == ["model failed"] * 2
     assert not any(KEY in json.dumps(vars(record), default=repr) for record in caplog.records)
 
 

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import ClassVar, Literal
+from urllib.parse import urlsplit
 
 from attrs import field, frozen
 
@@ -67,6 +68,13 @@ class EchoAgentConfig:
 
     #: The names of environment variables that hold a secret of this agent's.
     secret_names: ClassVar[tuple[str, ...]] = ()
+
+
+def _readable(url: str) -> bool:
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:  # a port that is too high, an address that is none
+        return False
 
 
 def _base_url_fault(url: str) -> str | None:

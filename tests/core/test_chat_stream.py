@@ -191,6 +191,13 @@ def test_what_a_provider_says(body, said):
     assert sentence(body) == said
 
 
+def test_the_key_is_in_no_sentence_also_where_it_is_cut():
+    assert sentence({"error": "bad key sk-12345678."}, "sk-12345678") == "bad key ***."
+    assert "sk" not in sentence("x" * 295 + "sk-12345678", "sk-12345678")
+    with pytest.raises(StreamFault, match=r"bad \*\*\*$"):
+        Answer("sk-12345678").take('{"error": "bad sk-12345678"}')
+
+
 # --- what is sent -----------------------------------------------------------------------------------
 
 

@@ -51,6 +51,7 @@ _PROBE_SECONDS = 10.0
 _REST_SECONDS = 0.1  #: for the end of the body behind [DONE]: read, the connection can be used again
 #: Of 4xx, those that pass by themselves: timeout, conflict, too early, too many.
 _PASSING = frozenset({408, 409, 425, 429})
+_STREAM = openai.AsyncStream[Any]  #: what the SDK would make of a stream, if `cast_to` did not say otherwise
 _MOST_RETRY_AFTER = 86_400.0  #: seconds; a longer one is a date gone wrong
 
 
@@ -66,7 +67,10 @@ class OpenAIAgent:
     def __init__(self, config: OpenAIAgentConfig, api_key: str | None) -> None:
         self._config = config
         self._key = api_key
-        self._headers: Any = {} if api_key else {"Authorization": openai.Omit()}
+        # A redirection would send prompts where nobody said that they may go.
+        self._options: Any = {"follow_redirects": False}
+        if not api_key:
+            self._options["headers"] = {"Authorization": openai.Omit()}
         self._client = openai.AsyncOpenAI(
             # Not None, for which the SDK takes from the environment what may be another endpoint's key.
             api_key=api_key or "none",
@@ -98,7 +102,7 @@ class OpenAIAgent:
         ends = trio.current_time() + config.first_token_seconds
         sent = messages(config.system_prompt, turn.history, turn.text, most=config.max_history_messages)
         failures = 0
-        while (fault := await self._try(sent, emit, ends)) is not None:
+        while (fault := await self._try(turn, sent, emit, ends)) is not None:
             failures += 1
             wait = next_try(
                 failures,
@@ -107,7 +111,6 @@ class OpenAIAgent:
                 left=ends - trio.current_time(),
                 chance=random.random(),  # noqa: S311 - it only spreads the tries
             )
-            log.warning("model failed", turn=turn.id, fault=str(fault), failures=failures, retry_in_seconds=wait)
             if wait is None or turn.draining.is_set():
                 raise fault
             with trio.move_on_after(wait):
@@ -120,37 +123,50 @@ class OpenAIAgent:
         Raises `BackendUnavailable`. Cancelling closes the connection.
         """
         with contextlib.suppress(BackendRejected), self._named(), trio.fail_after(_PROBE_SECONDS):
-            request = self._client.models.with_streaming_response.list(extra_headers=self._headers)
-            async with request as response:
+            asking: Any = self._client.get(
+                "/models", options=self._options, cast_to=httpx2.Response, stream=True, stream_cls=_STREAM
+            )
+            async with contextlib.aclosing(await asking) as response:
                 _check_type(response, "application/json")
 
     # --- one try ---
 
-    async def _try(self, sent: Any, emit: Emit, ends: float) -> BackendUnavailable | None:
+    async def _try(self, turn: Turn, sent: Any, emit: Emit, ends: float) -> BackendUnavailable | None:
         """Ask once. Return the fault that another try may mend; None for an answer."""
-        answer = Answer()
+        answer = Answer(self._key)
         try:
             with self._named():
                 await self._ask(sent, emit, ends, answer)
-        except BackendUnavailable as fault:
-            if answer.said:
+        except (BackendUnavailable, BackendRejected) as fault:
+            log.warning("model failed", turn=turn.id, fault=str(fault), begun=answer.said)
+            if answer.said or isinstance(fault, BackendRejected):
                 raise
             return fault
         return None
 
     async def _ask(self, sent: Any, emit: Emit, ends: float, answer: Answer) -> None:
-        request = self._client.chat.completions.with_streaming_response.create(
-            model=self._config.model,
-            messages=sent,
+        body = {
+            "model": self._config.model,
+            "messages": sent,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        # Not `chat.completions.create`, which takes each message apart again: a quarter of the time to the first
+        # token for one message, and more with each that there is.
+        asking: Any = self._client.post(
+            "/chat/completions",
+            body=body,
+            options=self._options,
+            cast_to=httpx2.Response,
             stream=True,
-            stream_options={"include_usage": True},
-            extra_headers=self._headers,
+            stream_cls=_STREAM,
         )
         async with contextlib.AsyncExitStack() as stack:
             with trio.fail_at(ends):
-                response = await stack.enter_async_context(request)
+                response = await asking
+            await stack.enter_async_context(contextlib.aclosing(response))
             _check_type(response, "text/event-stream")
-            chunks: Any = response.http_response.aiter_bytes()
+            chunks: Any = response.aiter_bytes()
             await stack.enter_async_context(contextlib.aclosing(chunks))
             await self._read(chunks, emit, ends, answer)
             with trio.move_on_after(_REST_SECONDS), contextlib.suppress(httpx2.HTTPError):
@@ -190,7 +206,7 @@ class OpenAIAgent:
         try:
             yield
         except StreamFault as fault:
-            raise BackendUnavailable(f"the model {self._shown(str(fault))}") from None
+            raise BackendUnavailable(f"the model {fault}") from None
         except openai.APIStatusError as error:
             raise self._status(error) from None
         except trio.TooSlowError:
@@ -204,7 +220,7 @@ class OpenAIAgent:
 
     def _status(self, error: openai.APIStatusError) -> BackendRejected | BackendUnavailable:
         status = error.status_code
-        said = self._shown(sentence(error.body))
+        said = sentence(error.body, self._key)
         why = f"{status}: {said}" if said else str(status)
         if status not in _PASSING and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
             return BackendRejected(f"the model's provider refused ({why})")
@@ -212,13 +228,9 @@ class OpenAIAgent:
         asks = "" if after is None else f"; it asks to wait {after:.0f} s"
         return BackendUnavailable(f"the model is not available ({why}){asks}", retry_after_seconds=after)
 
-    def _shown(self, text: str) -> str:
-        """Return what a provider says without the key, which some repeat."""
-        return text.replace(self._key, "***") if self._key else text
 
-
-def _check_type(response: Any, wanted: str) -> None:
-    kind = str(response.headers.get("content-type", "")).partition(";")[0].strip().lower()
+def _check_type(response: httpx2.Response, wanted: str) -> None:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != wanted:
         raise StreamFault(f"answered with {kind[:80] or 'something without a type'} in the place of {wanted}")
 

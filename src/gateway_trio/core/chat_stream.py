@@ -78,10 +78,12 @@ class Part:
 class Answer:
     """One answer as its chunks come.
 
-    `finish` is the reason for its end, `used` the number of tokens of prompt and answer; None until told.
+    `hidden` is what no fault may repeat, the key; None for nothing. `finish` is the reason for its end, `used` the
+    number of tokens of prompt and answer; both None until told.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, hidden: str | None = None) -> None:
+        self._hidden = hidden
         self.finish: str | None = None
         self.used: int | None = None
         self.done = False  #: [DONE] has come: nothing follows
@@ -97,7 +99,7 @@ class Answer:
         except (ValueError, RecursionError):
             raise StreamFault("sent an event that is no JSON") from None
         if isinstance(chunk, dict) and chunk.get("error"):
-            raise StreamFault(f"broke off: {sentence(chunk) or 'an error without a message'}")
+            raise StreamFault(f"broke off: {sentence(chunk, self._hidden) or 'an error without a message'}")
         try:
             parts = list(self._chunk(chunk))
         except (TypeError, ValueError, AttributeError, LookupError):
@@ -128,8 +130,10 @@ class Answer:
 _TEXTS: Mapping[str, bool] = {"content": False, "refusal": False, "reasoning_content": True, "reasoning": True}
 
 
-def sentence(body: object) -> str:
+def sentence(body: object, hidden: str | None = None) -> str:
     """Return what a provider says of a fault, on one line of bounded length; empty if it says nothing to show.
+
+    `hidden`, the key, which some repeat, is taken out of it.
 
     OpenAI and most servers say `{"error": {"message": …}}`, Ollama `{"error": …}`, older ones `{"message": …}`,
     FastAPI `{"detail": …}`. A page of HTML is nothing to show.
@@ -138,7 +142,7 @@ def sentence(body: object) -> str:
         body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), None)
     if not isinstance(body, str) or body.lstrip().startswith("<"):
         return ""
-    text = _UNSHOWN.sub(" ", body).strip()
+    text = _UNSHOWN.sub(" ", body.replace(hidden, "***") if hidden else body).strip()
     return text if len(text) <= _MOST_SENTENCE else text[: _MOST_SENTENCE - 1] + "…"
 
 
