@@ -150,5 +150,10 @@ class ModelServer:
             if step is RESET:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 return False
-            client.sendall(step)
+            try:
+                client.sendall(step)
+            except OSError:
+                if STALL in steps:  # its client hung up before it came to that
+                    self.gone.put(prompt)
+                raise
         return b"Transfer-Encoding: chunked" in steps[0]

@@ -262,6 +262,22 @@ async def test_waiting_for_the_store_counts_for_no_limit_of_the_model(make):
 async def test_cancelling_closes_the_connection(make, server):
     lab = make()
     lab.replies([head(), delta(content="a"), STALL])
+    begun = trio.Event()
+
+    async def emit(_):
+        begun.set()
+
+    lab.emit = emit
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(lab.run, "hi")
+        await begun.wait()
+        nursery.cancel_scope.cancel()
+    assert await trio.to_thread.run_sync(server.gone.get, True, 20) == "hi"
+
+
+async def test_cancelling_closes_a_connection_that_waits_for_its_answer(make, server):
+    lab = make()
+    lab.replies([STALL])
     async with trio.open_nursery() as nursery:
         nursery.start_soon(lab.run, "hi")
         await trio.to_thread.run_sync(server.wait_for_request)
