@@ -56,6 +56,7 @@ def test_a_conversation_with_a_model(tmp_path, model):
             assert chat.until("· the answer was cut")[-2] == "it ends"
         program.signal()
         assert program.wait() == 0
+        assert "HTTP Request" not in program.text, "a model that answers is no news"
 
 
 def test_an_answer_that_was_interrupted_is_marked_for_the_model(tmp_path, model):
