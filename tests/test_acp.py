@@ -15,6 +15,7 @@ from gateway_trio.agents import (
     BackendRejected,
     BackendUnavailable,
     Plan,
+    Stop,
     TextDelta,
     ThoughtDelta,
     ToolCall,
@@ -1200,3 +1201,12 @@ async def test_text_that_comes_after_the_end_is_not_shown(autojump_clock):
         assert (await client.prompt(session, "hi"))["stopReason"] == "end_turn"
         await said.wait()
         assert client.text() == "parthi"
+
+
+async def test_an_agent_says_that_it_met_its_models_limit():
+    agent = ScriptedAgent({"hi": ["a", Stop("max_tokens")]})
+    async with acp_lab(agent=agent) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        assert await client.prompt(session, "hi") == {"stopReason": "max_tokens"}
+        assert await client.prompt(session, "ho") == {"stopReason": "end_turn"}

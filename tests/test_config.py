@@ -2,6 +2,7 @@ import os
 import stat
 from pathlib import Path
 
+import attrs
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from gateway_trio.config import (
     EchoAgentConfig,
     ExecCommand,
     ExecConfig,
+    OpenAIAgentConfig,
     ServerConfig,
     SessionConfig,
     is_loopback,
@@ -187,8 +189,8 @@ def test_case_66_seconds_are_finite_numbers_above_zero(table, key, value):
         ("server = []", "server", "must be a table, not a list"),
         ("[[server]]", "server", "must be a table, not a list"),
         ("agent = 1", "agent", "must be a table, not a whole number"),
-        ('[agent]\ntype = "ecco"', "agent.type", 'must be "echo", not \'ecco\'; did you mean "echo"?'),
-        ("[agent]\ntype = 1", "agent.type", 'must be "echo", not a whole number'),
+        ('[agent]\ntype = "ecco"', "agent.type", 'must be "echo" or "openai", not \'ecco\'; did you mean "echo"?'),
+        ("[agent]\ntype = 1", "agent.type", 'must be "echo" or "openai", not a whole number'),
         ("[agent]\nwords_per_second = 0", "agent.words_per_second", "from 0.001 to 1e+06"),
         ('[session]\nbusy = "queu"', "session.busy", 'did you mean "queue"?'),
         ("[session]\nbusy = []", "session.busy", 'must be "queue" or "interrupt" or "refuse", not a list'),
@@ -429,3 +431,116 @@ def test_secrets_are_the_values_of_the_names_that_commands_mention():
     }
     assert secrets(config, environ) == (("sk-12345678", "12345678"), ("SHORT",))
     assert secrets(Config(), environ) == ((), ())
+
+
+# --- [agent] of type openai -------------------------------------------------------------------------
+
+OPENAI = '[agent]\ntype = "openai"\nbase_url = "http://localhost:8080/v1"\nmodel = "m"\n'
+
+
+def test_a_model_needs_three_lines():
+    agent = parse_config(OPENAI, environ={}).agent
+    assert agent == OpenAIAgentConfig(base_url="http://localhost:8080/v1", model="m")
+    assert agent == OpenAIAgentConfig(
+        base_url="http://localhost:8080/v1",
+        model="m",
+        api_key_env=None,
+        system_prompt="",
+        max_history_messages=100,
+        max_retries=2,
+        first_token_seconds=120,
+        token_seconds=60,
+        context_tokens=0,
+    )
+
+
+def test_what_a_model_needs_is_asked_for():
+    assert faults('[agent]\ntype = "openai"') == {"agent.base_url": "is required", "agent.model": "is required"}
+    assert faults(OPENAI + "words_per_second = 5")["agent.words_per_second"].startswith("unknown key")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://api.openai.com/v1", "http://[::1]:11434/v1/", "http://10.0.0.5", "https://a.example/x/v1"]
+)
+def test_a_base_url_is_taken(url):
+    assert OpenAIAgentConfig(base_url=url, model="m").base_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:8080/v1",
+        "ftp://a/v1",
+        "http://u:p@a/v1",
+        "http://a/v1?key=x",
+        "http://a/v1#x",
+        "http://a b/",
+    ],
+)
+def test_a_base_url_is_refused(url):
+    assert (
+        "must be an http or https URL" in faults(OPENAI.replace("http://localhost:8080/v1", url))["agent.base_url"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "path", "message"),
+    [
+        ("max_retries = -1", "agent.max_retries", "whole number from 0"),
+        ("max_history_messages = 1.5", "agent.max_history_messages", "whole number"),
+        ("first_token_seconds = 0", "agent.first_token_seconds", "above 0"),
+        ('token_seconds = "60s"', "agent.token_seconds", "must be a number"),
+        ("context_tokens = true", "agent.context_tokens", "whole number"),
+        ("api_key_env = 5", "agent.api_key_env", "string"),
+        ('api_key = "sk-12345678"', "agent.api_key", 'did you mean "api_key_env"?'),
+    ],
+)
+def test_a_models_limits_are_checked(line, path, message):
+    assert message in faults(OPENAI + line)[path]
+
+
+def test_a_key_in_the_place_of_its_name_is_refused_and_not_repeated():
+    (message,) = faults(OPENAI + 'api_key_env = "sk-proj-12345678"').values()
+    assert "name of an environment variable" in message
+    assert "12345678" not in message
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        ({}, "the environment variable MODEL_KEY is not set"),
+        ({"MODEL_KEY": ""}, "the environment variable MODEL_KEY is not set"),
+        ({"MODEL_KEY": "sk-12345678\n"}, "the value of MODEL_KEY has blanks, line ends"),
+        ({"MODEL_KEY": "sk-ü2345678"}, "the value of MODEL_KEY has blanks, line ends"),
+    ],
+)
+def test_a_key_that_cannot_be_sent_is_a_fault_that_does_not_show_it(environ, message):
+    with pytest.raises(ConfigError) as caught:
+        parse_config(OPENAI + 'api_key_env = "MODEL_KEY"', environ=environ)
+    assert str(caught.value).startswith(f"agent.api_key_env: {message}")
+    assert "2345678" not in str(caught.value)
+
+
+def test_a_models_key_is_a_secret_of_every_exec():
+    environ = {"MODEL_KEY": "sk-12345678"}
+    config = parse_config(OPENAI + 'api_key_env = "MODEL_KEY"', environ=environ)
+    assert config.secret_names == ("MODEL_KEY",)
+    assert secrets(config, environ) == (("sk-12345678",), ())
+    assert parse_config(OPENAI, environ={}).secret_names == ()
+
+
+def test_the_model_that_the_example_shows_has_every_key_and_its_default():
+    shown = [line.removeprefix("## ") for line in EXAMPLE.read_text().splitlines() if line.startswith("## ")]
+    agent = parse_config("\n".join(shown), environ={"MODEL_KEY": "sk-12345678"}).agent
+    assert agent == OpenAIAgentConfig(
+        base_url="http://127.0.0.1:11434/v1", model="qwen3:8b", api_key_env="MODEL_KEY"
+    )
+    assert {line.split(" = ")[0] for line in shown[1:]} == set(attrs.fields_dict(OpenAIAgentConfig))
+
+
+def test_the_readmes_five_lines_are_a_config():
+    readme = (EXAMPLE.parent.parent / "README.md").read_text()
+    (block,) = (part.split("```")[0] for part in readme.split("```toml")[1:] if "openai" in part.split("```")[0])
+    assert len(block.split("\n[", 1)[0].strip().splitlines()) <= 5
+    assert isinstance(parse_config(block, environ={}).agent, OpenAIAgentConfig)

@@ -7,7 +7,7 @@ from acp import schema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway_trio.agents import Plan, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, Usage
+from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, Usage
 from gateway_trio.core.acp import update
 from gateway_trio.core.jsonrpc import encode
 from gateway_trio.emissions import UPDATE_BYTES, TooBig, clean, to_update
@@ -124,3 +124,9 @@ def test_every_text_can_be_sent_after_cleaning_and_nothing_else_is_touched(text)
     assert clean(cleaned) == cleaned
     joined = text.replace("\ud83d\ude00", "😀")
     assert cleaned == "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in joined)
+
+
+@pytest.mark.parametrize("reason", ["refusal", "cancelled", "", None])
+def test_a_turn_stops_only_for_what_a_completed_one_can_stop_for(reason):
+    with pytest.raises(ValueError, match="reason"):
+        Stop(reason)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway_trio.agents import (
         Agent,
         AgentError,
+        AgentUnusable,
         BackendRejected,
         BackendUnavailable,
         Emit,
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _WHERE = {
     "Agent": "agents",
     "AgentError": "agents",
+    "AgentUnusable": "agents",
     "BackendRejected": "agents",
     "BackendUnavailable": "agents",
     "Emit": "agents",
@@ -51,9 +53,9 @@ _WHERE = {
 }
 
 __all__ = [
-    "Agent", "AgentError", "BackendRejected", "BackendUnavailable", "Config", "ConfigError", "DrainReport", "Emit",
-    "Gateway", "MemoryStore", "ProbedAgent", "Store", "StoreUnavailable", "TextDelta", "Turn", "UnsafeBind",
-    "load_config", "parse_config", "serve",
+    "Agent", "AgentError", "AgentUnusable", "BackendRejected", "BackendUnavailable", "Config", "ConfigError",
+    "DrainReport", "Emit", "Gateway", "MemoryStore", "ProbedAgent", "Store", "StoreUnavailable", "TextDelta",
+    "Turn", "UnsafeBind", "load_config", "parse_config", "serve",
 ]  # fmt: skip
 
 

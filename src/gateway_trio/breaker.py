@@ -44,7 +44,7 @@ class Breaker:
 
     def __init__(self, config: BreakerConfig, coordinator: Coordinator, agent: Agent) -> None:
         self.state = breaker.State()
-        self._limits = breaker.Limits(config.failures, config.window_seconds, config.probe_seconds)
+        self.use(config)
         self._coordinator = coordinator
         self._cleanup_seconds = coordinator.config.cleanup_seconds
         self._agent = agent
@@ -54,6 +54,10 @@ class Breaker:
         self._stopped = False
 
     # --- what others tell and ask ---
+
+    def use(self, config: BreakerConfig) -> None:
+        """Let other limits hold, from the next event on."""
+        self._limits = breaker.Limits(config.failures, config.window_seconds, config.probe_seconds)
 
     def turn_ended(self, outcome: TurnState, unavailable: BackendUnavailable | None) -> None:
         """A turn has this outcome; `unavailable` is how the backend failed it, None if it did not.
@@ -117,8 +121,8 @@ class Breaker:
     async def _ask(self) -> BackendUnavailable | None:
         """Return why the backend does not answer, None if it does, or if the agent has no probe.
 
-        A probe may take as long as the wait before it. Cancelling ends it; one that has not ended `cleanup_seconds`
-        later is given up, and named.
+        A probe may take as long as the wait before it. Cancelling ends it; one that has not ended
+        `cleanup_seconds` later is given up, and named.
         """
         agent = self._agent
         if not isinstance(agent, ProbedAgent):

@@ -9,7 +9,7 @@ The tables themselves are in `tables`, the structuring in `strict`.
 import ipaddress
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -31,6 +31,7 @@ from gateway_trio.tables import (
     DrainConfig,
     EchoAgentConfig,
     ExecConfig,
+    OpenAIAgentConfig,
     ServerConfig,
     SessionConfig,
     TokenConfig,
@@ -51,6 +52,7 @@ __all__ = [
     "ExecCommand",
     "ExecConfig",
     "Fault",
+    "OpenAIAgentConfig",
     "QuickCommand",
     "ServerConfig",
     "SessionConfig",
@@ -137,7 +139,7 @@ def parse_config(text: str, *, source: str = "<config>", environ: Mapping[str, s
         made[name], wrong = structure(cls, tree.get(name, {}), name)
         faults += wrong
     made["agent"], wrong = _tagged(AGENTS, tree.get("agent", {}), "agent", default=next(iter(AGENTS)))
-    faults += wrong
+    faults += wrong or _key_faults(made["agent"], environ)
     if made["drain"] and made["exec"]:
         faults += sum_faults(made["drain"], made["exec"])
     if made["auth"]:
@@ -173,6 +175,14 @@ def _tagged(
     if name is None:
         return structure(cls, tree, path)
     return structure(cls, tree | {"type": name}, path, keys={"name": "type"})
+
+
+def _key_faults(agent: AgentConfig, environ: Mapping[str, str]) -> Iterator[Fault]:
+    if isinstance(agent, OpenAIAgentConfig):
+        try:
+            agent.api_key(environ)
+        except ValueError as error:
+            yield Fault("agent.api_key_env", str(error))
 
 
 def _quick_commands(tree: object) -> tuple[dict[str, QuickCommand], tuple[Fault, ...]]:

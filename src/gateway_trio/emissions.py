@@ -13,6 +13,7 @@ from gateway_trio.agents import (
     Emission,
     Emit,
     Plan,
+    Stop,
     TextDelta,
     ThoughtDelta,
     ToolCall,
@@ -65,6 +66,8 @@ async def _take(turn: Turn, emission: Emission) -> None:
         case Usage():
             turn.session.usage = emission
             turn.session.wake()
+        case Stop(reason):
+            turn.stop_reason = reason
         case _:
             try:
                 data = to_update(emission)

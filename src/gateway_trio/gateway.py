@@ -144,6 +144,7 @@ class Gateway:
         self.entrance.change(config.auth, tokens)
         self.coordinator.config = config.drain
         self.turns.config = config
+        self.breaker.use(config.breaker)
         self.execs.use(config)
         self.sessions.queue_limit = config.session.queue_limit
         self.sessions.keep_bytes = config.session.keep_bytes

@@ -16,6 +16,10 @@ from structlog.stdlib import BoundLogger, ExtraAdder, ProcessorFormatter, filter
 __all__ = ["configure", "get_logger"]
 
 
+#: Loggers of others that have a line for what is no news: here, for each request to the model.
+_QUIET = ("httpx2",)
+
+
 def get_logger(name: str) -> BoundLogger:
     """Return the logger of a part, `gateway_trio.NAME`."""
     logger: BoundLogger = structlog.wrap_logger(
@@ -45,3 +49,5 @@ def configure(level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

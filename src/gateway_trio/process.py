@@ -23,7 +23,7 @@ from typing import Any, NoReturn
 import trio
 
 from gateway_trio import log
-from gateway_trio.agents import Agent
+from gateway_trio.agents import Agent, AgentUnusable
 from gateway_trio.config import Config, ConfigError, load_config, secrets
 from gateway_trio.core.lifecycle import Action, Reason
 from gateway_trio.gateway import Gateway
@@ -237,7 +237,7 @@ def run(path: Path | None, report: Path | None, *, agent: Agent | None = None) -
     faults: list[str] = []
     try:
         trio.run(program.main)
-    except* (UnsafeBind, StoreUnavailable) as group:
+    except* (UnsafeBind, AgentUnusable, StoreUnavailable) as group:
         faults += map(str, _leaves(group))
     except* OSError as group:
         faults += (f"cannot listen on {config.server.host} port {config.server.port}: {e}" for e in _leaves(group))

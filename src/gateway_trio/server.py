@@ -18,13 +18,14 @@ whatever hangs.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import trio
 
 from gateway_trio.agents import Agent
-from gateway_trio.agents.echo import EchoAgent
+from gateway_trio.agents.choose import chosen
 from gateway_trio.config import Config
 from gateway_trio.core.lifecycle import Action, Phase, Reason
 from gateway_trio.front_door import FrontDoor
@@ -65,21 +66,21 @@ async def serve(
         read_config: called for `/reload`; raises `ConfigError`. None refuses that command.
         task_status: of `nursery.start`.
 
-    Raises OSError where the port cannot be had, `UnsafeBind`, `ConfigError` where the environment lacks a token
-    that the config names, and `StoreUnavailable`. Cancelling is a drain with no grace: running turns are cancelled
-    and recorded, execs end within their limit, sockets get a close frame; then Cancelled is raised. Nothing
-    process-wide is touched.
+    Raises OSError where the port cannot be had, `UnsafeBind`, `AgentUnusable`, `ConfigError` where the environment
+    lacks a token that the config names, and `StoreUnavailable`. Cancelling is a drain with no grace: running turns
+    are cancelled and recorded, execs end within their limit, sockets get a close frame; then Cancelled is raised.
+    Nothing process-wide is touched.
 
     """
     config = config or Config()
-    agent = agent or EchoAgent(config.agent.words_per_second)
-    gateway = Gateway(config, agent, store or MemoryStore(), check_restart, read_config)
-    tree = _Tree(gateway)
-    async with trio.open_nursery() as beside:
-        beside.start_soon(tree.watch)
-        with tree.shield:
-            await tree.run(listeners, task_status)
-        beside.cancel_scope.cancel()
+    async with chosen(config.agent, os.environ, agent, close_seconds=config.drain.cleanup_seconds) as ours:
+        gateway = Gateway(config, ours, store or MemoryStore(), check_restart, read_config)
+        tree = _Tree(gateway)
+        async with trio.open_nursery() as beside:
+            beside.start_soon(tree.watch)
+            with tree.shield:
+                await tree.run(listeners, task_status)
+            beside.cancel_scope.cancel()
 
 
 class _Tree:

@@ -51,6 +51,7 @@ class Turn(Place):
         self.ended_at = 0
         self.refused: list[Callable[[Problem], object]] = []
         self.draining = trio.Event()
+        self.stop_reason = "end_turn"  #: what a completed one answers
         self._scope = trio.CancelScope()
         self._done = trio.Event()
         self._asked: tuple[TurnState, str | None] | None = None

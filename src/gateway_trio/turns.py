@@ -234,7 +234,7 @@ class Turns:
             again = asked_wait(turn.unavailable.retry_after_seconds)
             facts |= {} if again is None else {"retryAfterMs": math.ceil(again * 1000)}
         ends = state not in (TurnState.QUEUED, TurnState.RUNNING)
-        more["stop_reason"] = "end_turn" if state is TurnState.COMPLETED else None
+        more["stop_reason"] = turn.stop_reason if state is TurnState.COMPLETED else None
         seq = more.pop("seq", turn.seq)
         return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts or None, **more)
 

@@ -3,7 +3,7 @@ import math
 import pytest
 from attrs import frozen
 
-from gateway_trio.core.fields import ItemsError, count, number, seconds, texts
+from gateway_trio.core.fields import ItemsError, count, number, seconds, text, texts
 
 
 @frozen
@@ -53,3 +53,22 @@ def test_texts_name_every_wrong_item():
         Table(names=("", "a", ""))
     assert caught.value.messages == {0: "is empty", 2: "is empty"}
     assert str(caught.value) == "[0] is empty; [2] is empty"
+
+
+@frozen(kw_only=True)
+class Named:
+    name: str = text(lambda name: None if name else "is empty")
+    other: str | None = text(lambda name: None if name else "is empty", default=None)
+
+
+def test_a_text_without_a_default_is_required():
+    assert Named(name="a") == Named(name="a", other=None)
+    with pytest.raises(TypeError, match="name"):
+        Named()
+
+
+@pytest.mark.parametrize("key", ["name", "other"])
+def test_a_text_is_checked(key):
+    with pytest.raises(ValueError, match="is empty"):
+        Named(**{"name": "a", key: ""})
+    assert getattr(Named(**{"name": "a", key: "b"}), key) == "b"

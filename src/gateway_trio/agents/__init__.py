@@ -6,7 +6,7 @@
 
 An agent leaves `run` in one of these ways:
 
-* it returns: the turn is `completed`;
+* it returns: the turn is `completed`; if it emitted `Stop("max_tokens")`, cut short by the model's limit;
 * `BackendUnavailable`: the model could not be reached; the user may try again. Several of these, with no turn
   completed between them, stop new turns until the model answers again: `probe`, if there is one, finds out;
 * `BackendRejected`: the model refused this request or this key; shown as it is, counts for nothing;
@@ -20,14 +20,16 @@ only: after `cleanup_seconds` the turn is recorded without it, and its next `emi
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import trio
 from attrs import field, frozen
+from attrs.validators import in_
 
 __all__ = [
     "Agent",
     "AgentError",
+    "AgentUnusable",
     "BackendRejected",
     "BackendUnavailable",
     "Emission",
@@ -35,6 +37,7 @@ __all__ = [
     "HistoryItem",
     "Plan",
     "ProbedAgent",
+    "Stop",
     "TextDelta",
     "ThoughtDelta",
     "ToolCall",
@@ -48,6 +51,10 @@ __all__ = [
 
 class AgentError(Exception):
     """The agent could not do it; the message is for the user."""
+
+
+class AgentUnusable(Exception):
+    """The agent that the config names cannot be made: an extra is not installed, a key is not set."""
 
 
 class BackendRejected(AgentError):
@@ -118,7 +125,14 @@ class Usage:
     size: int
 
 
-Emission = TextDelta | ThoughtDelta | ToolCall | ToolUpdate | Plan | Usage
+@frozen
+class Stop:
+    """Why the answer ends where it ends, in ACP's words. Without it that is `end_turn`."""
+
+    reason: Literal["end_turn", "max_tokens"] = field(validator=in_(("end_turn", "max_tokens")))
+
+
+Emission = TextDelta | ThoughtDelta | ToolCall | ToolUpdate | Plan | Usage | Stop
 Emit = Callable[[Emission], Awaitable[None]]
 
 

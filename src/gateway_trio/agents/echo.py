@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from typing import Self
 
 import trio
 
 from gateway_trio.agents import Emit, TextDelta, Turn
+from gateway_trio.tables import EchoAgentConfig
 
 __all__ = ["EchoAgent"]
 
@@ -19,6 +22,11 @@ class EchoAgent:
 
     def __init__(self, words_per_second: float = 50.0) -> None:
         self._pause = 1 / words_per_second
+
+    @classmethod
+    def from_config(cls, config: EchoAgentConfig, _environ: Mapping[str, str]) -> Self:
+        """Make the agent of `[agent]`."""
+        return cls(config.words_per_second)
 
     async def run(self, turn: Turn, emit: Emit) -> None:
         start = trio.current_time()

@@ -10,9 +10,9 @@ They raise ValueError with half a sentence that follows the field's path: `drain
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from attrs import Attribute, field
+from attrs import NOTHING, Attribute, field
 
-__all__ = ["ItemsError", "count", "number", "seconds", "texts"]
+__all__ = ["ItemsError", "count", "number", "seconds", "text", "texts"]
 
 MOST_SECONDS = 1e9  # thirty years; threads and timers overflow at about ten times that
 
@@ -58,6 +58,22 @@ def count(default: int, *, least: int = 0, most: int) -> Any:
             raise ValueError(f"must be a whole number from {least} to {most}")
 
     return field(default=default, validator=check)
+
+
+def text(check: Callable[[str], str | None], *, default: Any = NOTHING) -> Any:
+    """Return an attrs field for a string.
+
+    Args:
+        check: returns what is wrong with it, or None.
+        default: stands where there is none, unchecked where it is None; without a default the key is required.
+
+    """
+
+    def validate(_instance: object, _attribute: "Attribute[Any]", value: str | None) -> None:
+        if value is not None and (message := check(value)):
+            raise ValueError(message)
+
+    return field(default=default, validator=validate)
 
 
 def texts(check_item: Callable[[str], str | None]) -> Any:

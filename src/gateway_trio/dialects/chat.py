@@ -128,6 +128,8 @@ class ChatDialect:
             if change.work == "exec" and (exec_ is None or exec_.state != "queued"):
                 return []
             return [f"· queued, {change.position or 0} before it"]
+        if change.state == "completed" and change.stop_reason == "max_tokens":
+            return ["· the answer was cut at the model's limit"]
         if change.work == "exec" or change.state not in ("cancelled", "interrupted", "failed"):
             return []
         facts = change.facts or {}

@@ -1,0 +1,65 @@
+"""The agent that the config names: one row a type. Its module is imported only where it is named."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from importlib import import_module
+from types import MappingProxyType
+
+import trio
+
+from gateway_trio.agents import Agent, AgentUnusable
+from gateway_trio.tables import AgentConfig
+
+__all__ = ["chosen"]
+
+#: By `type`: the module, the class in it, and the package that its extra, which has the type's name, brings.
+_AGENTS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
+    {
+        "echo": ("gateway_trio.agents.echo", "EchoAgent", None),
+        "openai": ("gateway_trio.agents.openai", "OpenAIAgent", "openai"),
+    }
+)
+
+
+def _make(config: AgentConfig, environ: Mapping[str, str]) -> Agent:
+    module, name, package = _AGENTS[config.type]
+    try:
+        cls = getattr(import_module(module), name)
+    except ModuleNotFoundError as error:
+        if error.name != package:
+            raise
+        raise AgentUnusable(
+            f'agent.type = "{config.type}" needs the package {package}, which is not installed:'
+            f" pip install 'gateway-trio[{config.type}]'"
+        ) from None
+    agent: Agent = cls.from_config(config, environ)
+    return agent
+
+
+@contextlib.asynccontextmanager
+async def chosen(
+    config: AgentConfig, environ: Mapping[str, str], given: Agent | None, *, close_seconds: float
+) -> AsyncIterator[Agent]:
+    """Give the agent for the time of the block.
+
+    Args:
+        config: names one.
+        environ: where it finds its key.
+        given: stands in the place of what the config names, and is not closed here. None for none.
+        close_seconds: what closing may take; it goes on when cancelled.
+
+    Raises `AgentUnusable`.
+
+    """
+    if given is not None:
+        yield given
+        return
+    agent = _make(config, environ)
+    try:
+        yield agent
+    finally:
+        if (aclose := getattr(agent, "aclose", None)) is not None:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + close_seconds):
+                await aclose()

@@ -1,0 +1,264 @@
+"""The agent that asks a model, at any endpoint for OpenAI's chat completions, through the `openai` SDK.
+
+The SDK makes the requests. Its reader of streams is not used: it cannot say whether `[DONE]` came, and makes
+of a page of HTML an empty answer and of malformed JSON a bare `JSONDecodeError`. `core.chat_stream` reads instead.
+Its retries are not used either: they know nothing of a first token, of our limits, and of a drain.
+
+A try ends in one of four ways: the answer; `BackendUnavailable` (the network, 408, 409, 425, 429, 5xx, a limit,
+all that is no whole stream), which is tried again as long as no token has come; `BackendRejected` (any other 4xx,
+a content filter); or it is cancelled, and then the connection is closed.
+
+https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from http import HTTPStatus
+from typing import Any, Self
+
+import httpx2
+import openai
+import trio
+
+from gateway_trio.agents import (
+    AgentUnusable,
+    BackendRejected,
+    BackendUnavailable,
+    Emit,
+    Stop,
+    TextDelta,
+    ThoughtDelta,
+    Turn,
+    Usage,
+)
+from gateway_trio.core.chat_stream import Answer, EventStream, StreamFault, messages, sentence
+from gateway_trio.core.retries import next_try
+from gateway_trio.log import get_logger
+from gateway_trio.tables import OpenAIAgentConfig
+
+__all__ = ["OpenAIAgent"]
+
+log = get_logger("openai")
+
+_CONNECT_SECONDS = 10.0  #: for one try's connection; an address that answers nothing is not one that loads a model
+_PROBE_SECONDS = 10.0
+_REST_SECONDS = 0.1  #: for the end of the body behind [DONE]: read, the connection can be used again
+#: Of 4xx, those that pass by themselves: timeout, conflict, too early, too many.
+_PASSING = frozenset({408, 409, 425, 429})
+_STREAM = openai.AsyncStream[Any]  #: what the SDK would make of a stream, if `cast_to` did not say otherwise
+_MOST_RETRY_AFTER = 86_400.0  #: seconds; a longer one is a date gone wrong
+
+
+class OpenAIAgent:
+    """Asks a model. One object, with one pool of connections, serves all sessions.
+
+    Args:
+        config: the endpoint and the limits.
+        api_key: None to send none.
+
+    """
+
+    def __init__(self, config: OpenAIAgentConfig, api_key: str | None) -> None:
+        self._config = config
+        self._key = api_key
+        # A redirection would send prompts where nobody said that they may go.
+        self._options: Any = {"follow_redirects": False}
+        if not api_key:
+            self._options["headers"] = {"Authorization": openai.Omit()}
+        self._client = openai.AsyncOpenAI(
+            # Not None, for which the SDK takes from the environment what may be another endpoint's key.
+            api_key=api_key or "none",
+            base_url=config.base_url,
+            max_retries=0,
+            timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),
+        )
+
+    @classmethod
+    def from_config(cls, config: OpenAIAgentConfig, environ: Mapping[str, str]) -> Self:
+        """Make the agent of `[agent]`. Raises `AgentUnusable` where its key is missing."""
+        try:
+            return cls(config, config.api_key(environ))
+        except ValueError as error:
+            raise AgentUnusable(f"agent.api_key_env: {error}") from None
+
+    async def aclose(self) -> None:
+        """Close the pool of connections. Cancelling closes them too."""
+        await self._client.close()
+
+    # --- what the gateway asks ---
+
+    async def run(self, turn: Turn, emit: Emit) -> None:
+        """Ask the model, and emit its answer as it comes. Cancelling closes the connection.
+
+        A drain that has begun ends the waiting for another try.
+        """
+        config = self._config
+        ends = trio.current_time() + config.first_token_seconds
+        sent = messages(config.system_prompt, turn.history, turn.text, most=config.max_history_messages)
+        failures = 0
+        while (fault := await self._try(turn, sent, emit, ends)) is not None:
+            failures += 1
+            wait = next_try(
+                failures,
+                most=config.max_retries,
+                asked=fault.retry_after_seconds,
+                left=ends - trio.current_time(),
+                chance=random.random(),  # noqa: S311 - it only spreads the tries
+            )
+            if wait is None or turn.draining.is_set():
+                raise fault
+            with trio.move_on_after(wait):
+                await turn.draining.wait()
+                raise fault
+
+    async def probe(self) -> None:
+        """Ask whether the endpoint answers, by `GET {base_url}/models`. A refusal is an answer.
+
+        Raises `BackendUnavailable`. Cancelling closes the connection.
+        """
+        with contextlib.suppress(BackendRejected), self._named(), trio.fail_after(_PROBE_SECONDS):
+            asking: Any = self._client.get(
+                "/models", options=self._options, cast_to=httpx2.Response, stream=True, stream_cls=_STREAM
+            )
+            async with contextlib.aclosing(await asking) as response:
+                _check_type(response, "application/json")
+
+    # --- one try ---
+
+    async def _try(self, turn: Turn, sent: Any, emit: Emit, ends: float) -> BackendUnavailable | None:
+        """Ask once. Return the fault that another try may mend; None for an answer."""
+        answer = Answer(self._key)
+        try:
+            with self._named():
+                await self._ask(sent, emit, ends, answer)
+        except (BackendUnavailable, BackendRejected) as fault:
+            log.warning("model failed", turn=turn.id, fault=str(fault), begun=answer.said)
+            if answer.said or isinstance(fault, BackendRejected):
+                raise
+            return fault
+        return None
+
+    async def _ask(self, sent: Any, emit: Emit, ends: float, answer: Answer) -> None:
+        body = {
+            "model": self._config.model,
+            "messages": sent,
+            "stream": True,
+            "stream_options": {"include_usage": True},
+        }
+        # Not `chat.completions.create`, which takes each message apart again: a quarter of the time to the first
+        # token for one message, and more with each that there is.
+        asking: Any = self._client.post(
+            "/chat/completions",
+            body=body,
+            options=self._options,
+            cast_to=httpx2.Response,
+            stream=True,
+            stream_cls=_STREAM,
+        )
+        async with contextlib.AsyncExitStack() as stack:
+            with trio.fail_at(ends):
+                response = await asking
+            await stack.enter_async_context(contextlib.aclosing(response))
+            _check_type(response, "text/event-stream")
+            chunks: Any = response.aiter_bytes()
+            await stack.enter_async_context(contextlib.aclosing(chunks))
+            await self._read(chunks, emit, ends, answer)
+            with trio.move_on_after(_REST_SECONDS), contextlib.suppress(httpx2.HTTPError):
+                async for _ in chunks:
+                    pass
+
+    async def _read(self, chunks: AsyncIterator[bytes], emit: Emit, ends: float, answer: Answer) -> None:
+        events = EventStream()
+        more = True
+        while more and not answer.done:
+            with trio.fail_at(trio.current_time() + self._config.token_seconds if answer.said else ends):
+                chunk = await anext(chunks, None)
+            more = chunk is not None
+            for data in events.end() if chunk is None else events.feed(chunk):
+                for part in answer.take(data):
+                    await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
+                if answer.done:
+                    break
+        answer.end()
+        await self._conclude(answer, emit)
+
+    async def _conclude(self, answer: Answer, emit: Emit) -> None:
+        if answer.used is not None and self._config.context_tokens:
+            await emit(Usage(answer.used, self._config.context_tokens))
+        if answer.finish == "length":
+            await emit(Stop("max_tokens"))
+        elif answer.finish == "content_filter":
+            raise BackendRejected("the provider's content filter cut the answer")
+        elif answer.finish in ("tool_calls", "function_call"):
+            raise BackendRejected("the model called a tool, and was given none")
+
+    # --- what can go wrong ---
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name what the SDK and the network raise."""
+        try:
+            yield
+        except StreamFault as fault:
+            raise BackendUnavailable(f"the model {fault}") from None
+        except openai.APIStatusError as error:
+            raise self._status(error) from None
+        except trio.TooSlowError:
+            raise BackendUnavailable("the model did not answer in time") from None
+        except (openai.APITimeoutError, httpx2.TimeoutException):
+            raise BackendUnavailable("the model's address does not answer") from None
+        except openai.APIConnectionError as error:
+            raise BackendUnavailable(f"the model cannot be reached{_cause(error)}") from None
+        except (openai.APIError, httpx2.HTTPError, httpx2.StreamError):
+            raise BackendUnavailable("the model's answer broke off") from None
+
+    def _status(self, error: openai.APIStatusError) -> BackendRejected | BackendUnavailable:
+        status = error.status_code
+        said = sentence(error.body, self._key)
+        why = f"{status}: {said}" if said else str(status)
+        if status not in _PASSING and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
+            return BackendRejected(f"the model's provider refused ({why})")
+        after = _retry_after(error.response.headers, time.time())
+        asks = "" if after is None else f"; it asks to wait {after:.0f} s"
+        return BackendUnavailable(f"the model is not available ({why}){asks}", retry_after_seconds=after)
+
+
+def _check_type(response: httpx2.Response, wanted: str) -> None:
+    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != wanted:
+        raise StreamFault(f"answered with {kind[:80] or 'something without a type'} in the place of {wanted}")
+
+
+def _cause(error: BaseException | None) -> str:
+    """Return what the system said, such as `: connection refused`; it names no address and no header."""
+    said = ""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno is not None:  # below 0 they are those of name look-ups
+            said = os.strerror(error.errno) if error.errno > 0 else error.strerror or ""
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        else:
+            error = error.__cause__ or error.__context__
+    return f": {said.lower()}" if said else ""
+
+
+def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that a response asks us to wait (RFC 9110, 10.2.3), None if it does not say so.
+
+    `now` is in seconds since the epoch, for a date.
+    """
+    value = headers.get("retry-after", "").strip()
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
+        except (ValueError, TypeError, OverflowError):
+            return None
+    return min(max(seconds, 0.0), _MOST_RETRY_AFTER) if seconds == seconds else None  # noqa: PLR0124 - NaN

@@ -1,0 +1,188 @@
+"""The stream of an OpenAI-compatible chat completion: bytes in, parts of an answer out. And what is sent for one.
+
+`EventStream` takes bytes apart into the data of server-sent events, after the HTML standard, section 9.2.6.
+`Answer` reads those as chunks of a completion, after the OpenAI API reference, "The chat completion chunk object".
+Local servers call what the model thinks aloud `reasoning_content` (llama.cpp, vLLM, sglang) or `reasoning`
+(Ollama, OpenRouter).
+
+All that a provider can do wrong in a stream is a `StreamFault`, whose text follows "the model ".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import frozen
+
+__all__ = ["INTERRUPTED", "Answer", "EventStream", "Part", "Said", "StreamFault", "messages", "sentence"]
+
+#: Of one event. A chunk of an answer has a few hundred bytes.
+MOST_EVENT_BYTES = 4 * 1024 * 1024
+
+#: What an answer that was cut ends with, when the model is shown it.
+INTERRUPTED = "[this answer was interrupted]"
+
+_MOST_SENTENCE = 300  # characters of what a provider says of a fault
+_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # a CR at the end may be half of a CRLF
+_UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f]+")
+
+
+class StreamFault(Exception):
+    """The stream is none, or broke its rules, or broke off."""
+
+
+class EventStream:
+    """Takes bytes apart into the data of events. Holds at most `MOST_EVENT_BYTES` of one that has not ended."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self._data: list[str] = []
+        self._held = 0
+
+    def feed(self, chunk: bytes) -> Iterator[str]:
+        """Yield the data of each event that ends in this chunk, cut anywhere. Raises `StreamFault`."""
+        *lines, self._rest = _LINE_END.split(self._rest + chunk)
+        for line in lines:
+            yield from self._line(line)
+        if self._held + len(self._rest) > MOST_EVENT_BYTES:
+            raise StreamFault(f"sent an event of more than {MOST_EVENT_BYTES} bytes")
+
+    def end(self) -> Iterator[str]:
+        """Yield the data of an event that no empty line ended: some servers leave out the last one."""
+        yield from self._line(self._rest.rstrip(b"\r"))
+        yield from self._line(b"")
+
+    def _line(self, line: bytes) -> Iterator[str]:
+        if not line:
+            data, self._data, self._held = self._data, [], 0
+            if data:
+                yield "\n".join(data)
+            return
+        name, _, value = line.partition(b":")  # a comment has no name
+        if name == b"data":
+            self._held += len(value) + 1
+            self._data.append(value.removeprefix(b" ").decode(errors="replace"))
+
+
+@frozen
+class Part:
+    """More text: of the answer, or of what the model thinks aloud."""
+
+    text: str
+    thought: bool = False
+
+
+class Answer:
+    """One answer as its chunks come.
+
+    `hidden` is what no fault may repeat, the key; None for nothing. `finish` is the reason for its end, `used` the
+    number of tokens of prompt and answer; both None until told.
+    """
+
+    def __init__(self, hidden: str | None = None) -> None:
+        self._hidden = hidden
+        self.finish: str | None = None
+        self.used: int | None = None
+        self.done = False  #: [DONE] has come: nothing follows
+        self.said = False  #: some part of it has come
+
+    def take(self, data: str) -> list[Part]:
+        """Return what an event's data adds to the answer. Raises `StreamFault`."""
+        if data.startswith("[DONE]"):
+            self.done = True
+            return []
+        try:
+            chunk = json.loads(data)
+        except (ValueError, RecursionError):
+            raise StreamFault("sent an event that is no JSON") from None
+        if isinstance(chunk, dict) and chunk.get("error"):
+            raise StreamFault(f"broke off: {sentence(chunk, self._hidden) or 'an error without a message'}")
+        try:
+            parts = list(self._chunk(chunk))
+        except (TypeError, ValueError, AttributeError, LookupError):
+            raise StreamFault("sent an event that is no chunk of an answer") from None
+        self.said = self.said or bool(parts)
+        return parts
+
+    def end(self) -> None:
+        """Say that the stream has ended. Raises `StreamFault` where the answer had not."""
+        if self.finish is None and not (self.done and self.said):
+            raise StreamFault("ended in the middle of its answer" if self.said else "ended without an answer")
+
+    def _chunk(self, chunk: Any) -> Iterator[Part]:
+        if usage := chunk.get("usage"):
+            self.used = int(usage["total_tokens"])
+        for choice in chunk.get("choices") or ():
+            delta = choice.get("delta") or {}
+            for key, thought in _TEXTS.items():
+                if text := delta.get(key):
+                    yield Part(text + "", thought)  # a TypeError for what is no text
+                    if thought:
+                        break  # some servers send it under both names
+            if finish := choice.get("finish_reason"):
+                self.finish = str(finish)
+
+
+#: The keys of a delta that hold text, thoughts last: whether it is a thought.
+_TEXTS: Mapping[str, bool] = {"content": False, "refusal": False, "reasoning_content": True, "reasoning": True}
+
+
+def sentence(body: object, hidden: str | None = None) -> str:
+    """Return what a provider says of a fault, on one line of bounded length; empty if it says nothing to show.
+
+    `hidden`, the key, which some repeat, is taken out of it.
+
+    OpenAI and most servers say `{"error": {"message": …}}`, Ollama `{"error": …}`, older ones `{"message": …}`,
+    FastAPI `{"detail": …}`. A page of HTML is nothing to show.
+    """
+    while isinstance(body, dict):
+        body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), None)
+    if not isinstance(body, str) or body.lstrip().startswith("<"):
+        return ""
+    text = _UNSHOWN.sub(" ", body.replace(hidden, "***") if hidden else body).strip()
+    return text if len(text) <= _MOST_SENTENCE else text[: _MOST_SENTENCE - 1] + "…"
+
+
+class Said(Protocol):
+    """An earlier prompt or answer."""
+
+    @property
+    def role(self) -> str: ...
+    @property
+    def text(self) -> str: ...
+    @property
+    def interrupted(self) -> bool: ...
+
+
+def messages(system: str, history: Sequence[Said], text: str, *, most: int) -> list[dict[str, str]]:
+    """Return what the model is sent.
+
+    Args:
+        system: what it is told first; empty for nothing.
+        history: earlier prompts and answers. Those that were interrupted are marked.
+        text: the prompt.
+        most: how many messages of the history are sent, the newest.
+
+    Roles alternate, from `user` on, as the templates of many models demand: prompts without an answer between them
+    are one message, and an answer whose prompt was cut off is left out.
+
+    """
+    made: list[dict[str, str]] = []
+    for item in history:
+        said = f"{item.text}\n\n{INTERRUPTED}" if item.interrupted else item.text
+        _add(made, item.role, said)
+    made = made[-most:] if most else []
+    if made and made[0]["role"] != "user":
+        del made[0]
+    _add(made, "user", text)
+    return [{"role": "system", "content": system}, *made] if system else made
+
+
+def _add(made: list[dict[str, str]], role: str, text: str) -> None:
+    if made and made[-1]["role"] == role:
+        made[-1]["content"] += f"\n\n{text}"
+    else:
+        made.append({"role": role, "content": text})

@@ -1,0 +1,234 @@
+import json
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway_trio.core.chat_stream import (
+    INTERRUPTED,
+    MOST_EVENT_BYTES,
+    Answer,
+    EventStream,
+    Part,
+    StreamFault,
+    messages,
+    sentence,
+)
+
+
+def events(*chunks):
+    stream = EventStream()
+    return [data for chunk in chunks for data in stream.feed(chunk)] + list(stream.end())
+
+
+# --- events -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        (b"data: a\n\ndata: b\n\n", ["a", "b"]),
+        (b"data:a\n\ndata:  b\n\n", ["a", " b"]),
+        (b"data: a\r\n\r\ndata: b\r\n\r\n", ["a", "b"]),
+        (b"data: a\r\rdata: b\r\r", ["a", "b"]),
+        (b"data: a\ndata: b\n\n", ["a\nb"]),
+        (b"data: a\ndata\n\n", ["a\n"]),
+        (b": a comment\n\n: another\nevent: x\nid: 3\nretry: 5\ndata: a\n\n", ["a"]),
+        (b"\n\n\n", []),
+        (b"", []),
+        (b"data: no empty line", ["no empty line"]),
+        (b"data: no empty line\r", ["no empty line"]),
+        ("data: ä\u2028\x85ö\n\n".encode(), ["ä\u2028\x85ö"]),  # line ends for Python, not for events
+        (b"data: \xff\n\n", ["\ufffd"]),
+    ],
+)
+def test_events_are_taken_apart(text, found):
+    assert events(text) == found
+
+
+def test_an_event_comes_with_its_empty_line_and_not_at_the_end():
+    stream = EventStream()
+    assert list(stream.feed(b"data: a\n")) == []
+    assert list(stream.feed(b"\n")) == ["a"]
+
+
+@given(
+    st.lists(st.text("ä:a \u2028", max_size=5), max_size=5), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.data()
+)
+def test_it_does_not_matter_where_the_bytes_are_cut(texts, end, data):
+    whole = b"".join(b"data: " + text.encode() + end + end for text in texts)
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=8)))
+    edges = [0, *cuts, len(whole)]
+    assert events(*(whole[a:b] for a, b in pairwise(edges))) == texts
+
+
+@pytest.mark.parametrize("piece", [b"x", b"data: x\n"])
+def test_an_event_that_does_not_end_is_bounded(piece):
+    stream = EventStream()
+    chunk = piece * (65536 // len(piece))
+    with pytest.raises(StreamFault, match="more than"):
+        for _ in range(4 * MOST_EVENT_BYTES // len(chunk) + 4):
+            list(stream.feed(chunk))
+
+
+# --- answers ----------------------------------------------------------------------------------------
+
+
+def chunk(finish=None, **delta):
+    return json.dumps({"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]})
+
+
+def take(*datas):
+    answer = Answer()
+    return [part for data in datas for part in answer.take(data)], answer
+
+
+def test_an_answer_is_put_together():
+    parts, answer = take(
+        chunk(role="assistant", content=""),
+        chunk(content="hel"),
+        chunk(content="lo"),
+        chunk("stop"),
+        json.dumps({"choices": [], "usage": {"total_tokens": 9}}),
+        "[DONE]",
+    )
+    assert parts == [Part("hel"), Part("lo")]
+    assert (answer.finish, answer.used, answer.done, answer.said) == ("stop", 9, True, True)
+    answer.end()
+
+
+@pytest.mark.parametrize(
+    ("delta", "parts"),
+    [
+        ({"reasoning_content": "hm"}, [Part("hm", thought=True)]),
+        ({"reasoning": "hm"}, [Part("hm", thought=True)]),
+        ({"reasoning": "hm", "reasoning_content": "hm"}, [Part("hm", thought=True)]),
+        ({"content": "a", "reasoning": None}, [Part("a")]),
+        ({"refusal": "no"}, [Part("no")]),
+        ({"content": None, "tool_calls": [{}]}, []),
+    ],
+)
+def test_what_a_delta_can_say(delta, parts):
+    assert take(chunk(**delta))[0] == parts
+
+
+@pytest.mark.parametrize(
+    "data", ["{}", '{"choices": null}', '{"choices": [{"delta": null}]}', '{"choices": [], "usage": null}']
+)
+def test_a_chunk_may_say_nothing(data):
+    parts, answer = take(data)
+    assert (parts, answer.said) == ([], False)
+
+
+@pytest.mark.parametrize("data", ["{not json", "", "[" * 100_000, '{"a": ', "9" * 5000])
+def test_what_is_no_json_is_said(data):
+    with pytest.raises(StreamFault, match="no JSON"):
+        take(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "5", "[]", '"x"', "null", '{"choices": 5}', '{"choices": [5]}', '{"choices": [{"delta": 5}]}',
+        chunk(content=5), chunk(content=["x"]), '{"usage": 5}', '{"usage": {"x": 1}}', '{"usage": {"total_tokens": "x"}}',
+    ],
+)  # fmt: skip
+def test_what_is_no_chunk_is_said(data):
+    with pytest.raises(StreamFault, match="no chunk"):
+        take(data)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ({"message": "overloaded"}, "broke off: overloaded"),
+        ("oom", "broke off: oom"),
+        ({"code": 5}, "without a message"),
+    ],
+)
+def test_an_error_object_ends_it(error, said):
+    with pytest.raises(StreamFault, match=said):
+        take(chunk(content="a"), json.dumps({"error": error}))
+
+
+@pytest.mark.parametrize("datas", [(), (chunk(content="a"),), ("[DONE]",), (chunk(content=""), "[DONE]")])
+def test_an_answer_that_has_not_ended_is_none(datas):
+    _, answer = take(*datas)
+    with pytest.raises(StreamFault, match="ended"):
+        answer.end()
+
+
+@pytest.mark.parametrize(
+    "datas", [(chunk(content="a"), "[DONE]"), (chunk(content="a"), chunk("stop")), (chunk("stop"),)]
+)
+def test_done_or_a_reason_ends_it(datas):
+    take(*datas)[1].end()
+
+
+# --- sentences --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({"error": {"message": "Bad key", "code": "x"}}, "Bad key"),
+        ({"error": "model not found"}, "model not found"),
+        ({"message": "Bad key", "type": "x"}, "Bad key"),
+        ({"detail": "Not Found"}, "Not Found"),
+        ({"detail": [{"loc": []}]}, ""),
+        ({"error": {"code": 1}}, ""),
+        ({}, ""),
+        (None, ""),
+        ("plain\n text\x1b[0m\x00", "plain text [0m"),
+        ("  <html>no</html>", ""),
+        ("x" * 300, "x" * 300),
+        ("x" * 301, "x" * 299 + "…"),
+    ],
+)
+def test_what_a_provider_says(body, said):
+    assert sentence(body) == said
+
+
+def test_the_key_is_in_no_sentence_also_where_it_is_cut():
+    assert sentence({"error": "bad key sk-12345678."}, "sk-12345678") == "bad key ***."
+    assert "sk" not in sentence("x" * 295 + "sk-12345678", "sk-12345678")
+    with pytest.raises(StreamFault, match=r"bad \*\*\*$"):
+        Answer("sk-12345678").take('{"error": "bad sk-12345678"}')
+
+
+# --- what is sent -----------------------------------------------------------------------------------
+
+
+def item(role, text, *, interrupted=False):
+    return SimpleNamespace(role=role, text=text, interrupted=interrupted)
+
+
+def sent(history, *, system="", text="now", most=100):
+    return [(m["role"], m["content"]) for m in messages(system, history, text, most=most)]
+
+
+TALK = [item("user", "a"), item("assistant", "A"), item("user", "b"), item("assistant", "B")]
+
+
+def test_history_and_prompt_are_sent_in_order():
+    assert sent(TALK) == [("user", "a"), ("assistant", "A"), ("user", "b"), ("assistant", "B"), ("user", "now")]
+    assert sent([], system="be brief") == [("system", "be brief"), ("user", "now")]
+
+
+@pytest.mark.parametrize(
+    ("most", "texts"),
+    [(0, ["now"]), (1, ["now"]), (2, ["b", "B", "now"]), (3, ["b", "B", "now"]), (4, ["a", "A", "b", "B", "now"])],
+)
+def test_only_the_newest_are_sent_and_never_an_answer_first(most, texts):
+    assert [text for _, text in sent(TALK, most=most)] == texts
+
+
+def test_an_interrupted_answer_is_marked():
+    history = [item("user", "a"), item("assistant", "half", interrupted=True)]
+    assert sent(history)[1] == ("assistant", f"half\n\n{INTERRUPTED}")
+
+
+def test_prompts_without_an_answer_are_one_message():
+    assert sent([item("user", "a"), item("user", "b")]) == [("user", "a\n\nb\n\nnow")]
