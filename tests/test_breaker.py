@@ -228,7 +228,7 @@ async def test_case_62_retry_after_is_shown_and_honoured(autojump_clock):
         assert agent.probed == [about(opened + 2)]
         assert (await refusal(client, session, "x")).data["retryAfterMs"] == 89_500
         await chat.send("/status")
-        assert (await chat.receive()).endswith("breaker open, the next probe of the backend in 90 s")
+        assert "\nbreaker open, the next probe of the backend in 90 s\n" in await chat.receive()
         await until_phase(client, "open", 2)
         assert agent.probed[1:] == [about(opened + 92)]
         await chat.until("· open again")
