@@ -207,6 +207,27 @@ async def test_what_waits_in_a_queue_runs_after_the_drain_and_only_then(autojump
         assert now() - failed == about(5)
 
 
+async def test_case_60_two_minutes_of_503(autojump_clock):
+    agent = ScriptedAgent({"hello": [DOWN]}, probes=[[DOWN]] * 4)
+    async with lab_of(agent) as (lab, client):
+        session = await client.new_session()
+        await client.prompt(session, "before")
+        start, codes = now(), []
+        while now() < start + 120:
+            asked = now()
+            codes.append((await refusal(client, session, "hello")).code)
+            assert now() == asked, "at once"
+            await trio.sleep(1)
+        assert codes == [-32016] * 5 + [-32010] * 115
+        del agent.scripts["hello"]
+        await until_phase(client, "open", 2)
+        assert [at - start for at in agent.probed] == [about(4 + at) for at in (5, 15, 35, 75, 135)]
+        assert await client.prompt(session, "hello") == {"stopReason": "end_turn"}
+        assert stand(lab) == ("closed", None)
+        said = [item.text for item in agent.turns[-1].history if item.role == "assistant"]
+        assert said == ["before"], "no session was lost"
+
+
 # --- what the backend asks for (case 62) ----------------------------------------------------------------
 
 
@@ -228,7 +249,7 @@ async def test_case_62_retry_after_is_shown_and_honoured(autojump_clock):
         assert agent.probed == [about(opened + 2)]
         assert (await refusal(client, session, "x")).data["retryAfterMs"] == 89_500
         await chat.send("/status")
-        assert (await chat.receive()).endswith("breaker open, the next probe of the backend in 90 s")
+        assert "\nbreaker open, the next probe of the backend in 90 s\n" in await chat.receive()
         await until_phase(client, "open", 2)
         assert agent.probed[1:] == [about(opened + 92)]
         await chat.until("· open again")

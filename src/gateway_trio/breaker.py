@@ -121,7 +121,7 @@ class Breaker:
     async def _ask(self) -> BackendUnavailable | None:
         """Return why the backend does not answer, None if it does, or if the agent has no probe.
 
-        A probe may take as long as the wait before it. Cancelling ends it; one that has not ended
+        A probe may take as long as the wait before it. Cancelling ends it: one that has not ended
         `cleanup_seconds` later is given up, and named.
         """
         agent = self._agent

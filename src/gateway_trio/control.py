@@ -147,6 +147,7 @@ class Control:
         lines = [
             f"phase {status['phase']}, {_count(status['turns'], 'turn')}, {_count(status['execs'], 'exec')}",
             f"this session: {'a turn runs' if running else 'no turn runs'}, {waiting} waiting",
+            _breaker(status["breaker"]),
         ]
         if status["remainingMs"] is not None:
             lines[0] += f", at most {status['remainingMs'] / 1000:.0f} s left in this phase"
@@ -154,7 +155,6 @@ class Control:
             when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(asked["at"]))
             why = f": {asked['why']}" if asked["why"] else ""
             lines.append(f"draining because of {reason}, asked for by {asked['by']} at {when}{why}")
-        lines.append(_breaker(status["breaker"]))
         return "\n".join(lines)
 
     def _whoami(self, prompted: Prompted, _: str) -> str:
