@@ -11,7 +11,6 @@ Target: at most 1.3 times the floor + 2 ms, in each of the three.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import subprocess
@@ -20,6 +19,7 @@ import time
 import trio
 import trio_websocket
 
+from acp_client import Client
 from figures import finish, line, spread
 from gateway import Program
 
@@ -37,35 +37,6 @@ command = "true"
 role = "user"
 """
 ARGV = ["/bin/sh", "-c", "true", "gateway-trio:true"]
-
-
-class Client:
-    """The least that can prompt over `/acp`."""
-
-    def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        self.websocket = websocket
-        self.ids = 0
-
-    async def send(self, method: str, params: dict) -> int:
-        self.ids += 1
-        await self.websocket.send_message(
-            json.dumps({"jsonrpc": "2.0", "id": self.ids, "method": method, "params": params})
-        )
-        return self.ids
-
-    async def answer(self, id_: int) -> dict:
-        while True:
-            frame = json.loads(await self.websocket.get_message())
-            if frame.get("id") == id_ and "method" not in frame:
-                return frame["result"]
-
-    async def call(self, method: str, params: dict) -> dict:
-        return await self.answer(await self.send(method, params))
-
-    async def prompt(self, session: str, text: str) -> int:
-        return await self.send(
-            "session/prompt", {"sessionId": session, "prompt": [{"type": "text", "text": text}]}
-        )
 
 
 async def floor() -> float:
@@ -96,7 +67,7 @@ async def measure(program: Program, count: int) -> dict[str, tuple[list[float], 
     async with trio_websocket.open_websocket_url(f"ws://127.0.0.1:{program.port}/acp") as websocket:
         client = Client(websocket)
         await client.call("initialize", {"protocolVersion": 1})
-        session = (await client.call("session/new", {"cwd": "/", "mcpServers": []}))["sessionId"]
+        session = await client.new_session()
         results["open"] = await pairs(client, session, count)
         await client.prompt(session, "word " * 100_000)
         results["in mid-turn"] = await pairs(client, session, count)

@@ -22,6 +22,7 @@ import openai
 import trio
 import trio_websocket
 
+from acp_client import Client
 from figures import finish, line, spread
 from gateway import Program
 
@@ -65,37 +66,18 @@ def run_model(port: multiprocessing.Queue) -> None:
     trio.run(serve_model, port)
 
 
-class Client:
-    """The least that can prompt over `/acp`."""
+class Asker(Client):
+    """A client with a session of its own, anew for each round."""
 
-    def __init__(self, websocket: trio_websocket.WebSocketConnection) -> None:
-        self.websocket = websocket
-        self.ids = 0
-        self.session = ""
-
-    async def send(self, method: str, params: dict) -> int:
-        self.ids += 1
-        frame = {"jsonrpc": "2.0", "id": self.ids, "method": method, "params": params}
-        await self.websocket.send_message(json.dumps(frame))
-        return self.ids
-
-    async def answer(self, id_: int) -> dict:
-        while True:
-            frame = json.loads(await self.websocket.get_message())
-            if frame.get("id") == id_ and "method" not in frame:
-                return frame["result"]
-
-    async def call(self, method: str, params: dict) -> dict:
-        return await self.answer(await self.send(method, params))
+    session = ""
 
     async def renew(self) -> None:
         if self.session:
             await self.call("session/close", {"sessionId": self.session})
-        self.session = (await self.call("session/new", {"cwd": "/", "mcpServers": []}))["sessionId"]
+        self.session = await self.new_session()
 
-    async def prompt(self, start: float, into: list[float]) -> None:
-        block = {"type": "text", "text": PROMPT}
-        id_ = await self.send("session/prompt", {"sessionId": self.session, "prompt": [block]})
+    async def first_token(self, start: float, into: list[float]) -> None:
+        id_ = await self.prompt(self.session, PROMPT)
         while True:
             frame = json.loads(await self.websocket.get_message())
             if (frame.get("params") or {}).get("update", {}).get("sessionUpdate") == "agent_message_chunk":
@@ -121,7 +103,7 @@ async def batch(tasks: list, into: list[float]) -> None:
             nursery.start_soon(task, start, into)
 
 
-async def compare(sdk: openai.AsyncOpenAI, clients: list[Client], batches: int) -> tuple[list[float], list[float]]:
+async def compare(sdk: openai.AsyncOpenAI, clients: list[Asker], batches: int) -> tuple[list[float], list[float]]:
     floors: list[float] = []
     through: list[float] = []
     for number in range(batches + 3):
@@ -131,7 +113,7 @@ async def compare(sdk: openai.AsyncOpenAI, clients: list[Client], batches: int) 
         for client in clients:
             await client.renew()
         await batch([lambda start, into: directly(sdk, start, into)] * len(clients), floors)
-        await batch([client.prompt for client in clients], through)
+        await batch([client.first_token for client in clients], through)
     assert len(floors) == len(through) == batches * len(clients)
     return floors, through
 
@@ -143,7 +125,7 @@ async def measure(port: int, model: int, batches: int) -> dict[int, tuple[list[f
         clients = []
         for _ in range(50):
             websocket = await trio_websocket.connect_websocket_url(nursery, f"ws://127.0.0.1:{port}/acp")
-            clients.append(Client(websocket))
+            clients.append(Asker(websocket))
             await clients[-1].call("initialize", {"protocolVersion": 1})
         for at_once in (1, 50):
             results[at_once] = await compare(sdk, clients[:at_once], max(batches // at_once, 10))
