@@ -127,6 +127,7 @@ class Turns:
         fault = problem("store_unavailable", "the prompt could not be stored; nothing was sent", admitted=False)
         for answer in turn.refused:
             answer(fault)
+        turn.session.wake()
         self.advance(turn.session)
 
     # --- starting: the second look at the phase ---
@@ -247,6 +248,11 @@ class Turns:
     def find(self, turn_id: str) -> Turn | None:
         """Return a turn that waits or runs."""
         return self._live.get(turn_id)
+
+    def rests(self, session: Session) -> bool:
+        """Whether no turn of the session runs or waits, and each has its outcome in the log."""
+        counted = self._coordinator.turns | self._coordinator.storing
+        return session.conversation.idle and not any(turn.session is session for turn in counted)
 
     def current(self, session: Session) -> Turn | None:
         """Return the session's turn that runs, or that will as soon as it is stored."""

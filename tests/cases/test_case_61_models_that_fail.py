@@ -46,7 +46,7 @@ def test_a_conversation_with_a_model(tmp_path, model):
         assert client.prompt(session, "tell me") == {"stopReason": "end_turn"}
         assert client.prompt(session, "and then?") == {"stopReason": "max_tokens"}
         assert client.text() == "tell meit ends"
-        usage = client.until(lambda f: "33" in json.dumps(f) and "usage_update" in json.dumps(f))
+        usage = client.until(lambda f: f.get("params", {}).get("update", {}).get("used") == 33)
         assert usage["params"]["update"] == {"sessionUpdate": "usage_update", "used": 33, "size": 4096}
         assert [m["content"] for m in model.requests[1]["body"]["messages"]] == [
             "be brief", "tell me", "tell me", "and then?",

@@ -105,13 +105,15 @@ class SessionMethods:
 
     def left(self, session: Session) -> list[str]:
         """Return the answer to a `close` whose session has come to rest, and read it no more."""
-        busy = not session.conversation.idle or any(
-            e.ask.session is session for e in self._dialect.gateway.execs.list()
-        )
-        if busy or session.id not in self._dialect.leaving:
+        if session.id not in self._dialect.leaving or not self._rests(session):
             return []
         self._dialect.attachments.drop(session.id)
         return [encode(result(id_, {})) for id_ in self._dialect.leaving.pop(session.id)]
+
+    def _rests(self, session: Session) -> bool:
+        gateway = self._dialect.gateway
+        execs = any(exec_.ask.session is session for exec_ in gateway.execs.list())
+        return gateway.turns.rests(session) and not execs
 
     def _find(self, id_: RequestId, session_id: str) -> Session | None:
         session = self._sessions.find(session_id)
