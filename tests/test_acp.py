@@ -1210,3 +1210,24 @@ async def test_an_agent_says_that_it_met_its_models_limit():
         session = await client.new_session()
         assert await client.prompt(session, "hi") == {"stopReason": "max_tokens"}
         assert await client.prompt(session, "ho") == {"stopReason": "end_turn"}
+
+
+async def test_close_waits_for_the_outcome_of_a_prompt_that_it_dropped(autojump_clock):
+    """Nothing runs or waits any more, and the store has not taken the outcome yet."""
+    store = FailingStore()
+    async with acp_lab(agent=ScriptedAgent({"long": [1.0]}), store=store) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        running = await client.ask_prompt(session, "long")
+        await client.until_state("running")
+        queued = await client.ask_prompt(session, "two")
+        await trio.testing.wait_all_tasks_blocked()
+        lab.gateway.drain("operator")
+        assert (await client.answer(running))["stopReason"] == "end_turn"
+        store.stall()
+        close = await client.ask("session/close", {"sessionId": session})
+        await trio.testing.wait_all_tasks_blocked()
+        assert not any(frame.get("id") == close for frame in client.frames)
+        store.go()
+        assert (await client.answer(queued))["stopReason"] == "cancelled"
+        assert await client.answer(close) == {}
