@@ -16,7 +16,7 @@ from gateway_trio.agents import AgentError, TextDelta
 from gateway_trio.config import DrainConfig, ExecConfig, SessionConfig
 from gateway_trio.core.events import Change
 from gateway_trio.core.lifecycle import Action, Phase
-from gateway_trio.store import MemoryStore
+from gateway_trio.memory_store import MemoryStore
 from gateway_trio.testing import (
     STUCK,
     AcpError,

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
     )
     from gateway_trio.config import Config, ConfigError, load_config, parse_config
     from gateway_trio.gateway import Gateway
+    from gateway_trio.memory_store import MemoryStore
     from gateway_trio.report import DrainReport
     from gateway_trio.server import UnsafeBind, serve
-    from gateway_trio.store import MemoryStore, Store, StoreUnavailable
+    from gateway_trio.store import Store, StoreUnavailable
 
 __version__ = "0.1.0"
 
@@ -47,7 +48,7 @@ _WHERE = {
     "DrainReport": "report",
     "UnsafeBind": "server",
     "serve": "server",
-    "MemoryStore": "store",
+    "MemoryStore": "memory_store",
     "Store": "store",
     "StoreUnavailable": "store",
 }

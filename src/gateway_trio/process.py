@@ -27,9 +27,10 @@ from gateway_trio.agents import Agent, AgentUnusable
 from gateway_trio.config import Config, ConfigError, load_config, secrets
 from gateway_trio.core.lifecycle import Action, Reason
 from gateway_trio.gateway import Gateway
+from gateway_trio.memory_store import MemoryStore
 from gateway_trio.report import DrainReport
 from gateway_trio.server import UnsafeBind, serve
-from gateway_trio.store import MemoryStore, StoreUnavailable
+from gateway_trio.store import StoreUnavailable
 
 __all__ = ["EX_CONFIG", "EX_TEMPFAIL", "run"]
 

@@ -30,8 +30,9 @@ from gateway_trio.config import Config
 from gateway_trio.core.lifecycle import Action, Phase, Reason
 from gateway_trio.front_door import FrontDoor
 from gateway_trio.gateway import Gateway
+from gateway_trio.memory_store import MemoryStore
 from gateway_trio.reload import reachable
-from gateway_trio.store import MemoryStore, Store
+from gateway_trio.store import Store
 
 __all__ = ["UnsafeBind", "serve"]
 

@@ -27,8 +27,9 @@ from gateway_trio.config import Config
 from gateway_trio.core import acp
 from gateway_trio.core.jsonrpc import notification, request
 from gateway_trio.gateway import Gateway
+from gateway_trio.memory_store import MemoryStore
 from gateway_trio.server import serve
-from gateway_trio.store import Change, MemoryStore, Store, StoreUnavailable
+from gateway_trio.store import Change, Store, StoreUnavailable
 
 __all__ = [
     "STUCK",
