@@ -62,6 +62,10 @@ class Dialect(Protocol):
     def pull(self) -> str | None:
         """Return the next frame of the sessions that are attached, None if there is nothing now."""
 
+    @property
+    def fetching(self) -> bool:
+        """Whether there is more to pull once the store has answered."""
+
     def phase_notice(self) -> str | None:
         """Return what to tell about the phase as it is now, None for nothing."""
 
@@ -278,7 +282,7 @@ class Connection:
                 await self._send(frames)
                 if noticed:
                     self.gateway.coordinator.noticed()
-            elif self._close is not None:
+            elif self._close is not None and not self._dialect.fetching:
                 return
             else:
                 await self._wake.wait()

@@ -22,7 +22,7 @@ from gateway_trio.agents import (
     Usage,
 )
 from gateway_trio.core.events import Kind, Message, Update
-from gateway_trio.sessions import Over
+from gateway_trio.journal import Over
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.turn import Turn
 

@@ -21,7 +21,7 @@ from gateway_trio.entrance import Entrance
 from gateway_trio.reload import reload
 from gateway_trio.report import DrainReport
 from gateway_trio.runner import ExecRunner
-from gateway_trio.sessions import Registry
+from gateway_trio.sessions import Registry, Session
 from gateway_trio.store import Store
 from gateway_trio.tokens import Tokens
 from gateway_trio.turns import Turns
@@ -78,6 +78,7 @@ class Gateway:
         self._background: trio.Nursery
         self._in_background = False
         self._leaving: Close | None = None
+        self.sessions.rests = self.rests
         self._wire()
 
     def _wire(self) -> None:
@@ -181,6 +182,11 @@ class Gateway:
     def _start_queued(self) -> None:
         for session in self.sessions:
             self.turns.advance(session)
+
+    def rests(self, session: Session) -> bool:
+        """Whether nothing runs or waits in a session, and everything that did has its outcome in the log."""
+        execs = any(exec_.ask.session is session for exec_ in self.execs.list())
+        return self.turns.rests(session) and not execs
 
     def enter(self, connection: Connection) -> None:
         """A connection stands. One that came when the doors had closed, or its token was gone, leaves at once."""

@@ -44,7 +44,7 @@ from gateway_trio.procscan import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["MARKER", "Target", "count", "kill", "supported", "wait_group"]
+__all__ = ["MARKER", "Target", "count", "find", "kill", "supported", "wait_group"]
 
 _ROUNDS = 100  # of killing; a storm of forks needs a few
 _WAITED_FOR = 256  # processes whose end is waited for in a round; the next scan sees the others
@@ -77,6 +77,19 @@ async def count(target: Target, *, seconds: float, newer_than: int = 0) -> int:
             return await _in_thread(lambda: len(set(alive(target, newer_than))))
     await trio.lowlevel.checkpoint()
     return int(group_exists(target.group))
+
+
+async def find(target: Target, *, seconds: float) -> list[int]:
+    """Return the processes of `target`, their numbers in order; none where /proc cannot be read.
+
+    Cancelling leaves the thread that looks behind, and so does the end of `seconds`: then what was found is not
+    known, and none are returned.
+    """
+    if supported():
+        with trio.move_on_after(seconds):
+            return await _in_thread(lambda: sorted(set(alive(target))))
+    await trio.lowlevel.checkpoint()
+    return []
 
 
 async def kill(target: Target, *, seconds: float) -> int:

@@ -105,7 +105,9 @@ class ExecRunner:
         """Write the audit row, and in a session the prompt; without it nothing is run."""
         ask = exec_.ask
         where = None if ask.session is None else ask.session.id
-        row = AddExec(exec_.id, where, ask.principal, ask.command.name, ask.words, exec_.began)
+        row = AddExec(
+            exec_.id, where, ask.principal, ask.command.name, ask.words, exec_.began, ask.key, ask.digest
+        )
 
         begins = exec_.ready.is_set() and exec_.stop.status is None
         if begins:
@@ -195,7 +197,7 @@ class ExecRunner:
             log.warning("exec's end not stored", id=exec_.id, error=str(fault))
         except trio.Cancelled:
             if session is not None:
-                entries = session.insist(exec_.id, lambda _: [change], admin=exec_.admin)
+                entries = session.insist(exec_.id, lambda _: [change], row, admin=exec_.admin)
             raise
         finally:
             if session is not None:

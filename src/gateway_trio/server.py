@@ -31,6 +31,7 @@ from gateway_trio.core.lifecycle import Action, Phase, Reason
 from gateway_trio.front_door import FrontDoor
 from gateway_trio.gateway import Gateway
 from gateway_trio.memory_store import MemoryStore
+from gateway_trio.recovery import recover
 from gateway_trio.reload import reachable
 from gateway_trio.store import Store
 
@@ -126,8 +127,11 @@ class _Tree:
         gateway = self._gateway
         await gateway.store.open()
         try:
+            await gateway.sessions.open()
+            await recover(gateway)
             async with trio.open_nursery() as services, contextlib.AsyncExitStack() as stack:
                 services.start_soon(gateway.keep_alive, _LOOK_SECONDS)
+                services.start_soon(gateway.sessions.saver.run)
                 services.start_soon(gateway.breaker.watch)
                 gateway.begin(services)
                 if listeners is None:
@@ -139,9 +143,9 @@ class _Tree:
                 await self._doors(listeners, task_status)
                 services.cancel_scope.cancel()
         finally:
-            with trio.CancelScope(
-                shield=True, deadline=trio.current_time() + gateway.config.drain.cleanup_seconds
-            ):
+            now = min(trio.current_time(), self._coordinator.state.ends)
+            with trio.CancelScope(shield=True, deadline=now + gateway.config.drain.cleanup_seconds):
+                await gateway.sessions.saver.save()
                 await gateway.store.aclose()
 
     async def _doors(

@@ -1,43 +1,47 @@
 """The sessions that there are: each with its log, its conversation, and who reads it.
 
-A `Session` is a plain object; none has a task of its own. `record` is the only way to a new number in its log:
-one transaction first, the log after it, one writer at a time, so that numbers have no gaps and nobody is shown
-what is not stored.
+A `Session` is a plain object; none has a task of its own. How its log grows is in `journal.py`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import secrets
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import trio
+from attrs import define, field
 
 from gateway_trio.agents import Usage
 from gateway_trio.core.commands import Role
-from gateway_trio.core.events import Body, Change, Entry, Kind, Log
+from gateway_trio.core.events import Change, Entry, Log
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.session import Conversation
-from gateway_trio.log import get_logger
-from gateway_trio.store import AddEvent, AddSession, Store, StoreUnavailable
-from gateway_trio.store import Change as Row
+from gateway_trio.core.text import Text
+from gateway_trio.journal import Journal
+from gateway_trio.saver import Saver
+from gateway_trio.store import AddSession, DropSession, EventRow, SessionRow, Store
 
 if TYPE_CHECKING:
     from gateway_trio.tokens import Principal
     from gateway_trio.turn import Turn
 
-__all__ = ["Over", "Reader", "Registry", "Session", "TooManySessions", "Work"]
+__all__ = ["MAX_SESSIONS", "PastWork", "Registry", "Session", "TooManySessions", "Work", "entry_of"]
 
-log = get_logger("sessions")
-
-#: Sessions in memory. Beyond it the oldest in which nothing runs and that nobody reads is forgotten; if there is
-#: none, new ones are refused.
+#: Sessions in memory. Beyond it the oldest in which nothing runs and that nobody reads leaves it; where the store
+#: is not durable it is forgotten with that, and if there is none, new ones are refused.
 MAX_SESSIONS = 10_000
-
 
 #: Idempotency keys that a session remembers.
 KEYS_KEPT = 1000
+
+#: What is read of a store at a time, for one cursor.
+_PAGE_BYTES = 128 * 1024
+
+#: Sessions that are looked at together for one that may be forgotten.
+_PAGE = 100
 
 
 class Work(Protocol):
@@ -54,40 +58,74 @@ class Work(Protocol):
         """Where its events stand; None for an exec that belongs to no session."""
 
 
-class Reader(Protocol):
-    """A connection that has a cursor on a session."""
+@define
+class PastWork:
+    """A turn or an exec of an earlier run of the program: it has its outcome, and only its key is of use."""
 
-    def poke(self) -> None:
-        """There may be something to pull."""
-
-
-class Over(Exception):
-    """Raised by `record` instead of writing: whoever wrote has its outcome already."""
+    id: str
+    digest: str
+    session: Session
+    ended: Change | None
+    ended_at: int
+    refused: list[Callable[[Problem], object]] = field(factory=list)
 
 
 class TooManySessions(Exception):
     """No room for a new session."""
 
 
-class Session:
+class Session(Journal):
     """One conversation, owned by a principal. `name` is what `/chat` calls it; None for one made by `/acp`."""
 
-    def __init__(self, row: AddSession, store: Store, *, queue_limit: int, keep_bytes: int) -> None:
-        self.id = row.id
+    def __init__(
+        self, row: AddSession | SessionRow, log: Log, store: Store, saver: Saver, *, queue_limit: int
+    ) -> None:
+        super().__init__(row.id, log, store, saver.add)
         self.owner = row.owner
         self.name = row.name
-        self.epoch = secrets.token_hex(4)
-        self.log = Log(keep_bytes)
+        self.epoch = row.epoch
         self.conversation: Conversation[Turn] = Conversation(queue_limit)
         self.usage: Usage | None = None  #: the newest; told, not stored
-        self.readers: set[Reader] = set()
         self._keyed: dict[str, Work] = {}
-        self._store = store
-        self._writing = trio.Lock()
+        self._holders = 0
+
+    @property
+    def in_hand(self) -> bool:
+        """Whether somebody reads it, or is about to."""
+        return bool(self.readers or self._holders)
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep it in memory meanwhile."""
+        self._holders += 1
+        try:
+            yield
+        finally:
+            self._holders -= 1
 
     def allows(self, principal: Principal) -> bool:
         """Whether this principal may see and use the session: its owner, and every admin."""
         return principal.name == self.owner or principal.role is Role.ADMIN
+
+    async def page(self, start: int) -> list[Entry]:
+        """Return stored events from `start` on, as many as are read at a time. Raises `StoreUnavailable`."""
+        return [entry_of(row) for row in await self._store.events(self.id, start, keep_bytes=_PAGE_BYTES)]
+
+    async def entry(self, number: int) -> Entry | None:
+        """Return an event from the log or the store, None if it is not kept. Raises `StoreUnavailable`."""
+        found = self.log.get(number)
+        if found is None and self.log.backed:
+            rows = await self._store.events(self.id, number, keep_bytes=1)
+            found = entry_of(rows[0]) if rows and rows[0].number == number else None
+        return found
+
+    async def keeps(self, number: int) -> bool:
+        """Return whether an event can still be read, from the log or the store. Raises `StoreUnavailable`."""
+        return number > self.log.trimmed or await self.entry(number) is not None
+
+    async def growing(self, after: int) -> Sequence[int]:
+        """Return the stored messages up to `after` that were unfinished then. Raises `StoreUnavailable`."""
+        return await self._store.growing(self.id, after) if self.log.backed and self.log.trimmed else ()
 
     def joined(self, key: str | None) -> Work | None:
         """Return the turn or exec that this idempotency key named before."""
@@ -102,76 +140,26 @@ class Session:
         if len(self._keyed) > KEYS_KEPT:
             del self._keyed[next(iter(self._keyed))]
 
-    async def record(
-        self,
-        owner: str,
-        bodies: Callable[[int], Sequence[Body]],
-        *rows: Row,
-        admin: bool = False,
-        over: Callable[[], bool] = lambda: False,
-    ) -> list[Entry]:
-        """Store and then log events of one owner, in one transaction with `rows`.
-
-        `bodies` is called with the number that the first of them will have. Raises `StoreUnavailable`, and `Over`
-        if `over()` says so once it is this writer's turn. Cancelling before the commit leaves nothing.
-        """
-        async with self._writing:
-            if over():
-                raise Over
-            first = self.log.last + 1
-            made = list(bodies(first))
-            events = (AddEvent(self.id, first + i, owner, body, admin) for i, body in enumerate(made))
-            await self._store.commit((*events, *rows))
-            if over():  # the store took so long that the outcome did not wait for it
-                raise Over
-            entries = [self.log.append(owner, body, admin=admin) for body in made]
-        self.wake()
-        return entries
-
-    def insist(self, owner: str, bodies: Callable[[int], Sequence[Body]], *, admin: bool = False) -> list[Entry]:
-        """Log without storing: for an outcome that the store would not take, so that nobody waits for ever."""
-        entries = [self.log.append(owner, body, admin=admin) for body in bodies(self.log.last + 1)]
-        self.wake()
-        return entries
-
-    async def put(
-        self, owner: str, bodies: Callable[[int], Sequence[Body]], *rows: Row, admin: bool = False
-    ) -> list[Entry]:
-        """Store and log, or where the store would not take it, log alone: what an exec says must arrive."""
-        try:
-            return await self.record(owner, bodies, *rows, admin=admin)
-        except StoreUnavailable as fault:
-            log.warning("not stored", session=self.id, owner=owner, error=str(fault))
-            return self.insist(owner, bodies, admin=admin)
-
-    async def say(self, owner: str, kind: Kind, text: str, open_message: Callable[[], Awaitable[object]]) -> None:
-        """Append to the owner's open message; `open_message` opens one where there is none or it is full."""
-        while text:
-            room = self.log.room(owner, kind)
-            if not room:
-                await open_message()
-                continue
-            self.log.say(owner, text[:room])
-            text = text[room:]
-        self.wake()
-
-    def wake(self) -> None:
-        """Tell every reader that there is something to pull."""
-        for reader in self.readers:
-            reader.poke()
-
 
 class Registry:
-    """All sessions of a gateway, by id and, for `/chat`, by owner and name."""
+    """The sessions of a gateway, by id and, for `/chat`, by owner and name.
+
+    With a durable store they are in memory only while they are used: the others are read when somebody asks for
+    them. `rests` says of one whether no turn or exec of it waits or runs; the gateway sets it.
+    """
+
+    rests: Callable[[Session], bool]
 
     def __init__(self, store: Store, *, queue_limit: int, keep_bytes: int, each: int) -> None:
         self.queue_limit = queue_limit
         self.keep_bytes = keep_bytes
         self.each = each  #: sessions that one principal may have
+        self.saver = Saver()
         self._store = store
         self._sessions: dict[str, Session] = {}
         self._named: dict[tuple[str, str], Session] = {}
         self._owned: Counter[str] = Counter()  #: those of each principal, and those that are being made
+        self._reading = trio.Lock()
 
     def __iter__(self) -> Iterator[Session]:
         return iter(self._sessions.values())
@@ -179,50 +167,113 @@ class Registry:
     def __len__(self) -> int:
         return len(self._sessions)
 
+    async def open(self) -> None:
+        """Learn from the store, which is open, how many sessions there are."""
+        self._owned = Counter(await self._store.owners())
+
     def find(self, session_id: str) -> Session | None:
+        """Return a session that is in memory."""
         return self._sessions.get(session_id)
 
-    def named(self, principal: Principal, name: str) -> Session | None:
+    async def get(self, session_id: str) -> Session | None:
+        """Return a session, from the store if need be; None if there is none. Raises `StoreUnavailable`."""
+        if self._store.durable and session_id not in self._sessions:
+            await self._read(lambda: self._store.session(session_id))
+        return self.find(session_id)
+
+    async def named(self, principal: Principal, name: str) -> Session | None:
+        """Return the session that the principal calls so, None if there is none. Raises `StoreUnavailable`."""
+        if self._store.durable and (principal.name, name) not in self._named:
+            await self._read(lambda: self._store.named(principal.name, name))
         return self._named.get((principal.name, name))
+
+    async def rows(self, owner: str | None, *, skip: int, limit: int) -> Sequence[SessionRow]:
+        """Return one principal's sessions, or for None all; the newest first. Raises `StoreUnavailable`."""
+        return await self._store.sessions(owner, skip=skip, limit=limit)
 
     async def create(self, principal: Principal, name: str | None = None) -> Session:
         """Make a session, stored. Raises `StoreUnavailable` and `TooManySessions`."""
-        self._make_room(principal.name)
-        row = AddSession("s" + secrets.token_hex(8), principal.name, name)
+        await self._make_room(principal.name)
+        row = AddSession("s" + secrets.token_hex(8), principal.name, name, secrets.token_hex(4))
         self._owned[row.owner] += 1
         made = False
         try:
-            await self._store.commit((row,))
-            # Two sockets may have asked for the same name while the store wrote: the first one stands.
-            if name is not None and (other := self.named(principal, name)) is not None:
-                return other
-            made = True
+            # Two sockets may ask for the same name at once: the first one stands.
+            async with self._reading if name is not None else contextlib.nullcontext():
+                if name is not None and (other := self._named.get((row.owner, name))) is not None:
+                    return other
+                await self._store.commit((row,))
+                made = True
         finally:
             if not made:
                 self._owned[row.owner] -= 1
-        session = Session(row, self._store, queue_limit=self.queue_limit, keep_bytes=self.keep_bytes)
+        return self._keep(row, Log(self.keep_bytes, backed=self._store.durable))
+
+    async def forget(self, session: Session) -> None:
+        """Let nothing of a session be left. Raises `StoreUnavailable`."""
+        self._leave(session)
+        await self._drop(session.id, session.owner)
+
+    async def _read(self, row_of: Callable[[], Awaitable[SessionRow | None]]) -> None:
+        """Bring a session into memory, by one reader at a time, so that there is one object of each."""
+        async with self._reading:
+            row = await row_of()
+            if row is None or row.id in self._sessions:
+                return
+            tail = await self._store.tail(row.id, keep_bytes=self.keep_bytes)
+            keyed = await self._store.keyed(row.id, KEYS_KEPT)
+            log = Log.restored(self.keep_bytes, row.last, map(entry_of, tail))
+            session = self._keep(row, log)
+            for work in keyed:
+                if work.key is not None and work.outcome is not None:
+                    past = PastWork(work.id, work.digest, session, work.outcome, work.outcome_at)
+                    session.remember(work.key, past)
+
+    def _keep(self, row: AddSession | SessionRow, log: Log) -> Session:
+        session = Session(row, log, self._store, self.saver, queue_limit=self.queue_limit)
         self._sessions[row.id] = session
-        if name is not None:
-            self._named[principal.name, name] = session
+        if row.name is not None:
+            self._named[row.owner, row.name] = session
+        if self._store.durable and len(self._sessions) > MAX_SESSIONS:
+            for other in self._sessions.values():
+                if other is not session and self._unused(other):
+                    self._leave(other)
+                    break
         return session
 
-    def forget(self, session: Session) -> None:
+    def _leave(self, session: Session) -> None:
         del self._sessions[session.id]
-        self._owned[session.owner] -= 1
-        self._owned += Counter()  # forgets those that have none
         if session.name is not None:
             del self._named[session.owner, session.name]
 
-    def _make_room(self, owner: str) -> None:
+    async def _drop(self, session_id: str, owner: str) -> None:
+        self._owned[owner] -= 1
+        self._owned += Counter()  # forgets those that have none
+        await self._store.commit((DropSession(session_id),))
+
+    def _unused(self, session: Session) -> bool:
+        return not session.in_hand and session.settled and self.rests(session)
+
+    async def _make_room(self, owner: str) -> None:
         """Forget the oldest session that may be: of this owner's, if those are too many, or else of all."""
         if self._owned[owner] >= self.each:
-            self._forget_one([s for s in self._sessions.values() if s.owner == owner], self.each)
-        elif len(self._sessions) >= MAX_SESSIONS:
-            self._forget_one(list(self._sessions.values()), MAX_SESSIONS)
+            await self._forget_one(owner, self._owned[owner], self.each)
+        elif not self._store.durable and len(self._sessions) >= MAX_SESSIONS:
+            await self._forget_one(None, len(self._sessions), MAX_SESSIONS)
 
-    def _forget_one(self, sessions: Sequence[Session], limit: int) -> None:
-        for session in sessions:
-            if not session.readers and session.conversation.idle:
-                self.forget(session)
-                return
+    async def _forget_one(self, owner: str | None, there: int, limit: int) -> None:
+        for end in range(there, 0, -_PAGE):
+            rows = await self._store.sessions(owner, skip=max(end - _PAGE, 0), limit=min(end, _PAGE))
+            for row in reversed(rows):
+                session = self.find(row.id)
+                if session is None or self._unused(session):
+                    if session is not None:
+                        self._leave(session)
+                    await self._drop(row.id, row.owner)
+                    return
         raise TooManySessions(f"there are {limit} sessions, and each is in use")
+
+
+def entry_of(row: EventRow) -> Entry:
+    """Return a stored event as an entry of a log; messages of those are closed."""
+    return Entry(row.number, row.owner, row.body, row.admin, text=Text(row.text))

@@ -153,6 +153,7 @@ class SessionConfig:
     turn_seconds: float = seconds(3600)
     permission_seconds: float = seconds(600)  # after the last client has gone
     keep_bytes: int = count(8_388_608, least=1024, most=1 << 34)  # of one session's log, in memory
+    queued_seconds: float = seconds(3600)  # a prompt that waited longer when the gateway starts again is not run
 
 
 @frozen

@@ -40,9 +40,9 @@ class Ask:
 class Turn(Place):
     """One prompt on its way to its outcome. All its scopes exist from admission on."""
 
-    def __init__(self, session: Session, ask: Ask) -> None:
+    def __init__(self, session: Session, ask: Ask, id_: str | None = None) -> None:
         super().__init__()
-        self.id = "t" + secrets.token_hex(6)
+        self.id = id_ or "t" + secrets.token_hex(6)
         self.session = session
         self.ask = ask
         self.digest = ask.digest

@@ -43,6 +43,8 @@ log = get_logger("turns")
 #: Agents that ignored their cancellation and still run. Beyond it prompts are refused as `busy`.
 ABANDONED_LIMIT = 8
 
+_KEPT = "The gateway restarts; the prompt is stored and runs after that."
+
 _DRAINING = "The gateway is draining; nothing was sent to the agent. Quick commands still run."
 
 
@@ -91,7 +93,7 @@ class Turns:
     async def _accept(self, turn: Turn, busy: Busy, position: int) -> None:
         """Store the prompt; only then is it accepted. The task that `admit` started."""
         session, ask = turn.session, turn.ask
-        row = AddTurn(turn.id, session.id, ask.key, ask.digest)
+        row = AddTurn(turn.id, session.id, ask.key, ask.digest, principal=ask.principal)
 
         def bodies(seq: int) -> list[Prompt | Change]:
             prompt = Prompt(ask.text, "turn", ask.blocks, ask.sender, ask.replaces)
@@ -129,6 +131,11 @@ class Turns:
             answer(fault)
         turn.session.wake()
         self.advance(turn.session)
+
+    def restore(self, turn: Turn) -> None:
+        """Let one that an earlier run of the program accepted wait again, behind those that wait."""
+        turn.session.conversation.restore(turn)
+        self._live[turn.id] = turn
 
     # --- starting: the second look at the phase ---
 
@@ -210,14 +217,14 @@ class Turns:
         sources = frozenset({TurnState.QUEUED, TurnState.RUNNING})
         turn.ended = change = self._change(turn, outcome, reason=reason, message=message)
         entries = None
+        move = MoveTurn(turn.id, sources, outcome)
         try:
-            move = MoveTurn(turn.id, sources, outcome)
             entries = await turn.session.record(turn.id, lambda _: [change], move)
         except StoreUnavailable as fault:
             log.warning("outcome not stored", turn=turn.id, outcome=outcome.value, error=str(fault))
         finally:
             if entries is None:
-                entries = turn.session.insist(turn.id, lambda _: [change])
+                entries = turn.session.insist(turn.id, lambda _: [change], move)
             turn.ended_at = entries[0].number
             turn.close()
             if ran:
@@ -306,6 +313,9 @@ class Turns:
     def _settle(self, turn: Turn) -> None:
         if self._store.durable:
             self._coordinator.timeline.turn_left_queued()
+            kept = problem("draining", _KEPT, admitted=True, retryable=False)
+            for answer in turn.refused:
+                answer(kept)
         else:
             self._take_out(turn, TurnState.INTERRUPTED, "the gateway went down before it could start")
 

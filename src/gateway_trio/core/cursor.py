@@ -8,7 +8,8 @@ A cursor is pulled, never pushed. What it gives next is decided by three rules, 
 
 Rule 1 before 2 keeps an owner's end behind its text; 2 before 3 keeps a growing answer from starving what
 comes after it. So a live client, a late one, a slow one, and one that loads or resumes are all the same code
-with another start. What is not kept any more is told, and passed over.
+with another start. What is not kept any more is told, and passed over; but what a store still has is asked for
+first (`Missing`), and given to the cursor a page at a time.
 
 For `/chat` a cursor is *whole*: an open message is stepped over and given once it is closed.
 """
@@ -17,13 +18,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
 from gateway_trio.core.events import Entry, Log, Mark, Message
 
-__all__ = ["Cursor", "Lost", "Piece"]
+__all__ = ["Cursor", "Lost", "Missing", "Piece"]
 
 
 @frozen
@@ -43,6 +44,22 @@ class Lost:
     upto: int
 
 
+@frozen
+class Missing:
+    """The cursor cannot go on before it is given a page that starts at this number."""
+
+    start: int
+
+
+@frozen
+class _Page:
+    """What a store has from `start` to `upto`, both included; a number that is not in `entries` is gone."""
+
+    start: int
+    upto: int
+    entries: dict[int, Entry]
+
+
 class Cursor:
     """How far one connection has been sent one session.
 
@@ -57,6 +74,7 @@ class Cursor:
         self._whole = whole
         self._offsets: dict[int, int] = {}
         self._lost: deque[int] = deque()
+        self._page = _Page(0, -1, {})
 
     @classmethod
     def live(cls, log: Log, sees: Callable[[Entry], bool], *, whole: bool = False) -> Cursor:
@@ -66,30 +84,42 @@ class Cursor:
         return cursor
 
     @classmethod
-    def resumed(cls, log: Log, sees: Callable[[Entry], bool], after: int) -> Cursor:
+    def resumed(cls, log: Log, sees: Callable[[Entry], bool], after: int, growing: Iterable[int] = ()) -> Cursor:
         """For a client that has everything up to `after`, but perhaps only a part of what was unfinished then.
 
         Of a message whose owner had not ended it may have a part because it was growing, or because an earlier
-        resume, which gives it anew, was cut off.
+        resume, which gives it anew, was cut off. `growing` are such messages as a store knows them.
         """
         cursor = cls(log, sees, start=after + 1)
         cursor._lost.extend(entry.number for entry in log.gone(after) if sees(entry))
         cursor._offsets = {entry.number: 0 for entry in log.unended(after) if sees(entry)}
+        cursor._offsets |= {number: 0 for number in growing if log.get(number) is None}
         return cursor
+
+    def give(self, start: int, entries: Iterable[Entry]) -> None:
+        """Take the page that `Missing(start)` asked for: the store's next entries, in order, () if there are none.
+
+        It takes the place of the one before, so that one page is in memory, whatever there is to read.
+        """
+        page = {entry.number: entry for entry in entries}
+        self._page = _Page(start, max(page, default=max(start, self._log.trimmed)), page)
 
     def passed(self, mark: Mark) -> bool:
         """Whether everything has been given that stood in the log at `mark`."""
         if self.next <= mark.last or self._lost:
             return False
         for number, at in self._offsets.items():
-            entry = self._log.get(number)
+            entry = self._get(number)
             length = math.inf if entry is None else len(entry.text)  # one that is lost was not told yet
             if number <= mark.last and at < mark.lengths.get(number, length):
                 return False
         return True
 
-    def pull(self, room: int) -> Piece | Lost | None:
-        """Return the next piece, of at most `room` characters, or None if there is nothing now."""
+    def pull(self, room: int) -> Piece | Lost | Missing | None:
+        """Return the next piece, of at most `room` characters, or None if there is nothing now.
+
+        `Missing` comes again and again until `give` was called.
+        """
         return self._told_loss() or self._rest_of_closed(room) or self._next_number(room) or self._new_text(room)
 
     def _told_loss(self) -> Lost | None:
@@ -98,26 +128,38 @@ class Cursor:
         number = self._lost.popleft()
         return Lost(number, number)
 
-    def _rest_of_closed(self, room: int) -> Piece | Lost | None:
+    def _get(self, number: int) -> Entry | None:
+        entry = self._log.get(number)
+        return self._page.entries.get(number) if entry is None else entry
+
+    def _to_fetch(self, number: int) -> bool:
+        """Whether a number that is neither in the log nor in the page may be in the store."""
+        return self._log.backed and not self._page.start <= number <= self._page.upto
+
+    def _rest_of_closed(self, room: int) -> Piece | Lost | Missing | None:
         for number in sorted(self._offsets):
-            entry = self._log.get(number)
+            entry = self._get(number)
+            if entry is None and self._to_fetch(number):
+                return Missing(number)
             if entry is None:
                 del self._offsets[number]
                 return Lost(number, number)
             if entry.open:
                 continue
-            if self._offsets[number] >= len(entry.text):
+            if self._offsets[number] >= len(entry.text) or not self._sees(entry):
                 del self._offsets[number]
                 continue
             return self._piece(entry, room)
         return None
 
-    def _next_number(self, room: int) -> Piece | Lost | None:
+    def _next_number(self, room: int) -> Piece | Lost | Missing | None:
         log = self._log
         while self.next <= log.last:
-            entry = log.get(self.next)
+            entry = self._get(self.next)
+            if entry is None and self._to_fetch(self.next):
+                return Missing(self.next)
             if entry is None:
-                start, self.next = self.next, log.next_kept(self.next)
+                start, self.next = self.next, self._next_there(self.next)
                 return Lost(start, self.next - 1)
             self.next += 1
             if not self._sees(entry):
@@ -129,11 +171,18 @@ class Cursor:
                 return self._piece(entry, room)
         return None
 
+    def _next_there(self, number: int) -> int:
+        """Return the next number that is in the log, or in the page, or that may be in the store."""
+        kept = self._log.next_kept(number)
+        if not self._log.backed:
+            return kept
+        return min([kept, self._page.upto + 1, *(there for there in self._page.entries if there > number)])
+
     def _new_text(self, room: int) -> Piece | None:
         if self._whole:
             return None
         for number, at in self._offsets.items():
-            entry = self._log.get(number)
+            entry = self._get(number)
             if entry is not None and at < len(entry.text):
                 return self._piece(entry, room)
         return None

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from attrs import define, field, frozen
@@ -130,18 +130,33 @@ class Mark:
 class Log:
     """The events of one session, numbered from 1 without a gap.
 
-    At most `keep_bytes` of closed entries are kept; the oldest go first. An open message stays.
+    At most `keep_bytes` of closed entries are kept; the oldest go first. An open message stays. Where a durable
+    store has them all the log is *backed*: what it does not keep any more is not lost, but to be fetched.
     """
 
-    def __init__(self, keep_bytes: int) -> None:
+    def __init__(self, keep_bytes: int, *, backed: bool = False) -> None:
         self.last = 0
         self.trimmed = 0  #: the highest number that is not kept any more
+        self.backed = backed
         self._keep_bytes = keep_bytes
         self._bytes = 0
         self._entries: OrderedDict[int, Entry] = OrderedDict()  # its first is found in constant time
         self._open: dict[str, Entry] = {}
         self._ended: dict[str, int] = {}
         self._gone: dict[str, list[Entry]] = {}  # messages not kept any more, as long as their owner's end is
+
+    @classmethod
+    def restored(cls, keep_bytes: int, last: int, newest: Iterable[Entry]) -> Log:
+        """Return a backed log that goes on after `last`; `newest` are the last entries, in order and closed."""
+        log = cls(keep_bytes, backed=True)
+        log.last = log.trimmed = last
+        for entry in newest:
+            log.trimmed = min(log.trimmed, entry.number - 1)
+            log._entries[entry.number] = entry
+            log._bytes += entry.bytes
+            if isinstance(entry.body, Change) and entry.body.ends:
+                log._ended[entry.owner] = entry.number
+        return log
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -176,12 +191,13 @@ class Log:
             return 0
         return MESSAGE_CHARS - len(entry.text)
 
-    def say(self, owner: str, text: str) -> None:
-        """Append to the owner's open message; at most `room` characters."""
+    def say(self, owner: str, text: str) -> Entry:
+        """Append to the owner's open message, at most `room` characters; return it."""
         entry = self._open[owner]
         before = entry.text.bytes
         entry.text.append(text)
         self._grow(entry.text.bytes - before)
+        return entry
 
     def close(self, owner: str) -> None:
         """Close the owner's open message, if it has one."""
@@ -225,7 +241,7 @@ class Log:
         del self._entries[entry.number]
         self._bytes -= entry.bytes
         self.trimmed = max(self.trimmed, entry.number)
-        if isinstance(entry.body, Message):
+        if isinstance(entry.body, Message) and not self.backed:
             self._gone.setdefault(entry.owner, []).append(
                 Entry(entry.number, entry.owner, entry.body, entry.admin)
             )

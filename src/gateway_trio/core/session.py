@@ -111,6 +111,11 @@ class Conversation(Generic[P]):
         """The prompt is durable: from here on it is accepted."""
         place.move(TurnState.QUEUED)
 
+    def restore(self, place: P) -> None:
+        """Let one that was accepted before wait at the end, whatever the limit."""
+        place.move(TurnState.QUEUED)
+        self.queue.append(place)
+
     def refuse(self, place: P) -> None:
         """The prompt could not be stored: it leaves the queue and is not accepted."""
         place.move(TurnState.REFUSED)

@@ -182,6 +182,10 @@ class AcpDialect:
     def pull(self) -> str | None:
         return self.attachments.pull()
 
+    @property
+    def fetching(self) -> bool:
+        return self.attachments.fetching
+
     def _render(self, attachment: Attachment, piece: Piece | Lost) -> list[str]:
         frames = frames_of(attachment.session.id, piece)
         if isinstance(piece, Piece) and isinstance(change := piece.entry.body, Change) and change.ends:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from gateway_trio.core import acp
+from gateway_trio.core.commands import Role
 from gateway_trio.core.cursor import Cursor
 from gateway_trio.core.jsonrpc import RequestId, encode, problem, result
 from gateway_trio.execs import Status
 from gateway_trio.sessions import Session, TooManySessions
-from gateway_trio.store import StoreUnavailable
+from gateway_trio.store import SessionRow, StoreUnavailable
 from gateway_trio.visible import sees
 
 if TYPE_CHECKING:
     from gateway_trio.dialects.acp import AcpDialect
 
 __all__ = ["SessionMethods"]
+
+_T = TypeVar("_T")
 
 #: Sessions in one answer to `session/list`.
 _PAGE = 100
@@ -43,52 +47,70 @@ class SessionMethods:
                 self._dialect.answer(id_, {"sessionId": session.id, **_meta(session, recovered=True)})
                 self._read(session, Cursor(session.log, self._sees(session)))
 
-        if not self._connection.spawn(create):
-            self._dialect.refuse(id_, problem("busy", "too many requests of this connection wait"))
+        self._spawn(id_, create)
 
     def load(self, id_: RequestId, ask: acp.LoadSession) -> None:
         """Show the session from its start; answered behind the last event that it has now."""
-        session = self._find(id_, ask.session_id)
-        if session is None:
-            return
-        mark = session.log.mark()
-        value = _meta(session, recovered=session.log.trimmed == 0, reason="too_old")
-        attachment = self._dialect.attachments.attach(session, Cursor(session.log, self._sees(session)))
-        attachment.due.append((mark, encode(result(id_, value))))
-        attachment.due.append((mark, self._dialect.available_commands(session)))
+
+        def load(session: Session, kept: bool | None) -> None:
+            kept = session.log.trimmed == 0 if kept is None else kept
+            mark = session.log.mark()
+            value = _meta(session, recovered=kept, reason="too_old")
+            attachment = self._dialect.attachments.attach(session, Cursor(session.log, self._sees(session)))
+            attachment.due.append((mark, encode(result(id_, value))))
+            attachment.due.append((mark, self._dialect.available_commands(session)))
+
+        self._with(id_, ask.session_id, lambda session: session.keeps(1), load)
 
     def resume(self, id_: RequestId, ask: acp.ResumeSession) -> None:
         """Go on in a session: with `after`, behind what the client has; without it, with what comes."""
-        session = self._find(id_, ask.session_id)
-        if session is None:
-            return
-        log, ours = session.log, acp.ours(ask.meta)
+        ours = acp.ours(ask.meta)
         after, epoch = ours.get("after"), ours.get("epoch")
         if after is not None and (type(after) is not int or after < 0):
             self._dialect.refuse(id_, problem("invalid_params", "after is a whole number, 0 or more"))
             return
-        reason = None
-        if epoch is not None and epoch != session.epoch:
-            reason = "epoch"
-        elif after is not None and after > log.last:
-            reason = "too_new"
-        elif after is not None and after < log.trimmed:
-            reason = "too_old"
-        self._dialect.answer(id_, _meta(session, recovered=reason is None, reason=reason))
-        if reason is None and after is not None:
-            self._read(session, Cursor.resumed(log, self._sees(session), after))
-        else:
-            self._read(session, Cursor.live(log, self._sees(session)))
+
+        async def look(session: Session) -> tuple[bool, Sequence[int]]:
+            if after is None or after >= session.log.last:
+                return True, ()
+            return await session.keeps(after + 1), await session.growing(after)
+
+        def resume(session: Session, found: tuple[bool, Sequence[int]] | None) -> None:
+            log = session.log
+            kept, growing = found or (after is None or after >= log.trimmed, ())
+            reason = None
+            if epoch is not None and epoch != session.epoch:
+                reason = "epoch"
+            elif after is not None and after > log.last:
+                reason = "too_new"
+            elif not kept:
+                reason = "too_old"
+            self._dialect.answer(id_, _meta(session, recovered=reason is None, reason=reason))
+            if reason is None and after is not None:
+                self._read(session, Cursor.resumed(log, self._sees(session), after, growing))
+            else:
+                self._read(session, Cursor.live(log, self._sees(session)))
+
+        self._with(id_, ask.session_id, look, resume)
 
     def list_page(self, id_: RequestId, ask: acp.ListSessions) -> None:
         """List the sessions that this principal may use, newest first; the cursor is an offset."""
         start = int(ask.cursor) if ask.cursor is not None and ask.cursor.isdecimal() else 0
-        allowed = [s for s in self._sessions if s.allows(self._connection.principal)][::-1]
-        page = allowed[start : start + _PAGE]
-        value: dict[str, Any] = {"sessions": [_info(session) for session in page]}
-        if start + _PAGE < len(allowed):
-            value["nextCursor"] = str(start + _PAGE)
-        self._dialect.answer(id_, value)
+        principal = self._connection.principal
+        owner = None if principal.role is Role.ADMIN else principal.name
+
+        async def list_page() -> None:
+            try:
+                rows = await self._sessions.rows(owner, skip=start, limit=_PAGE + 1)
+            except StoreUnavailable as fault:
+                self._dialect.refuse(id_, problem("store_unavailable", str(fault)))
+                return
+            value: dict[str, Any] = {"sessions": [self._info(row) for row in rows[:_PAGE]]}
+            if len(rows) > _PAGE:
+                value["nextCursor"] = str(start + _PAGE)
+            self._dialect.answer(id_, value)
+
+        self._spawn(id_, list_page)
 
     def close(self, id_: RequestId, ask: acp.CloseSession) -> None:
         """Cancel what runs and waits in the session, for everyone attached; answered when all that has ended."""
@@ -105,22 +127,56 @@ class SessionMethods:
 
     def left(self, session: Session) -> list[str]:
         """Return the answer to a `close` whose session has come to rest, and read it no more."""
-        if session.id not in self._dialect.leaving or not self._rests(session):
+        if session.id not in self._dialect.leaving or not self._dialect.gateway.rests(session):
             return []
         self._dialect.attachments.drop(session.id)
         return [encode(result(id_, {})) for id_ in self._dialect.leaving.pop(session.id)]
 
-    def _rests(self, session: Session) -> bool:
-        gateway = self._dialect.gateway
-        execs = any(exec_.ask.session is session for exec_ in gateway.execs.list())
-        return gateway.turns.rests(session) and not execs
+    def _with(
+        self,
+        id_: RequestId,
+        session_id: str,
+        look: Callable[[Session], Awaitable[_T]],
+        use: Callable[[Session, _T | None], None],
+    ) -> None:
+        """Use a session, or refuse if there is none for this principal.
 
-    def _find(self, id_: RequestId, session_id: str) -> Session | None:
+        At once where the log has all there is; else with what `look` finds in the store.
+        """
         session = self._sessions.find(session_id)
-        if session is None or not session.allows(self._connection.principal):
-            self._dialect.refuse(id_, problem("unknown_session", f"there is no session {session_id[:100]!r}"))
-            return None
-        return session
+        if session is not None and not (session.log.backed and session.log.trimmed):
+            if session.allows(self._connection.principal):
+                use(session, None)
+            else:
+                self._unknown(id_, session_id)
+            return
+
+        async def find() -> None:
+            try:
+                session = await self._sessions.get(session_id)
+                if session is None or not session.allows(self._connection.principal):
+                    self._unknown(id_, session_id)
+                    return
+                with session.held():
+                    use(session, await look(session))
+            except StoreUnavailable as fault:
+                self._dialect.refuse(id_, problem("store_unavailable", str(fault)))
+
+        self._spawn(id_, find)
+
+    def _unknown(self, id_: RequestId, session_id: str) -> None:
+        self._dialect.refuse(id_, problem("unknown_session", f"there is no session {session_id[:100]!r}"))
+
+    def _spawn(self, id_: RequestId, function: Callable[[], Awaitable[None]]) -> None:
+        if not self._connection.spawn(function):
+            self._dialect.refuse(id_, problem("busy", "too many requests of this connection wait"))
+
+    def _info(self, row: SessionRow) -> dict[str, Any]:
+        session = self._sessions.find(row.id)  # what is in memory may be ahead of the store
+        last = row.last if session is None else session.log.last
+        busy = session is not None and session.conversation.running is not None
+        ours = {"name": row.name, "last": last, "busy": busy}
+        return {"sessionId": row.id, "cwd": "/", "title": row.name, "_meta": {acp.OURS: ours}}
 
     def _sees(self, session: Session) -> Any:
         return sees(self._connection.id, self._connection.principal, session.log)
@@ -136,8 +192,3 @@ def _meta(session: Session, *, recovered: bool, reason: str | None = None) -> di
     if not recovered:
         ours["reason"] = reason
     return {"_meta": {acp.OURS: ours}}
-
-
-def _info(session: Session) -> dict[str, Any]:
-    ours = {"name": session.name, "last": session.log.last, "busy": session.conversation.running is not None}
-    return {"sessionId": session.id, "cwd": "/", "title": session.name, "_meta": {acp.OURS: ours}}

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from attrs import define, field
 
 from gateway_trio.agents import Usage
-from gateway_trio.core.cursor import Cursor, Lost, Piece
+from gateway_trio.core.cursor import Cursor, Lost, Missing, Piece
 from gateway_trio.core.events import Mark
-from gateway_trio.sessions import Reader, Session
+from gateway_trio.core.jsonrpc import CLOSES
+from gateway_trio.log import get_logger
+from gateway_trio.sessions import Session
+from gateway_trio.store import StoreUnavailable
+
+if TYPE_CHECKING:
+    from gateway_trio.connection import Connection
 
 __all__ = ["Attachment", "Attachments"]
+
+log = get_logger("attachments")
 
 
 @define(eq=False)
@@ -23,6 +32,7 @@ class Attachment:
     cursor: Cursor
     due: list[tuple[Mark, str]] = field(factory=list)
     usage: Usage | None = None  #: the newest that was told
+    fetching: bool = False  #: whether a page of the store is on its way to the cursor
 
     def take_due(self) -> list[str]:
         ready = [frame for mark, frame in self.due if self.cursor.passed(mark)]
@@ -32,16 +42,20 @@ class Attachment:
 
 
 class Attachments:
-    """Pulls frames for one connection. `render` makes frames of a piece, `idle` of a session with nothing new."""
+    """Pulls frames for one connection. `render` makes frames of a piece, `idle` of a session with nothing new.
+
+    What a cursor misses is fetched from the store by a task of the connection, one for each session at a time; the
+    other sessions go on meanwhile.
+    """
 
     def __init__(
         self,
-        reader: Reader,
+        connection: Connection,
         room: int,
         render: Callable[[Attachment, Piece | Lost], list[str]],
         idle: Callable[[Attachment], list[str]] = lambda _: [],
     ) -> None:
-        self._reader = reader
+        self._connection = connection
         self._room = room
         self._render = render
         self._idle = idle
@@ -60,8 +74,8 @@ class Attachments:
         self.drop(session.id)
         attachment = self._by_id[session.id] = Attachment(session, cursor)
         self._turns.append(attachment)
-        session.readers.add(self._reader)
-        self._reader.poke()
+        session.readers.add(self._connection)
+        self._connection.poke()
         return attachment
 
     def drop(self, session_id: str) -> None:
@@ -69,11 +83,16 @@ class Attachments:
         attachment = self._by_id.pop(session_id, None)
         if attachment is not None:
             self._turns.remove(attachment)
-            attachment.session.readers.discard(self._reader)
+            attachment.session.readers.discard(self._connection)
 
     def clear(self) -> None:
         for session_id in list(self._by_id):
             self.drop(session_id)
+
+    @property
+    def fetching(self) -> bool:
+        """Whether there may be more to pull as soon as the store has answered."""
+        return any(attachment.fetching for attachment in self._turns)
 
     def pull(self) -> str | None:
         """Return the next frame, None if there is nothing now."""
@@ -87,10 +106,26 @@ class Attachments:
         return self._ready.popleft() if self._ready else None
 
     def _frames(self, attachment: Attachment) -> list[str]:
+        if attachment.fetching:
+            return []
         frames = attachment.take_due()
         while not frames:
             piece = attachment.cursor.pull(self._room)
             if piece is None:
                 return self._idle(attachment)
+            if isinstance(piece, Missing):
+                attachment.fetching = True
+                self._connection.nursery.start_soon(self._fetch, attachment, piece.start)
+                return []
             frames = self._render(attachment, piece) + attachment.take_due()
         return frames
+
+    async def _fetch(self, attachment: Attachment, start: int) -> None:
+        try:
+            attachment.cursor.give(start, await attachment.session.page(start))
+        except StoreUnavailable as fault:
+            log.warning("not read", session=attachment.session.id, start=start, error=str(fault))
+            self._connection.close(CLOSES["internal"])
+        finally:
+            attachment.fetching = False
+            self._connection.poke()

@@ -49,9 +49,8 @@ class ChatDialect:
     async def start(self) -> None:
         """Find or make the session, and read it from its end."""
         sessions, principal = self._gateway.sessions, self._connection.principal
-        session = sessions.named(principal, self._name)
         try:
-            session = session or await sessions.create(principal, self._name)
+            session = await sessions.named(principal, self._name) or await sessions.create(principal, self._name)
         except (StoreUnavailable, TooManySessions) as fault:
             self._connection.send(f"There is no session for you now: {fault}")
             self._connection.close(CLOSES["internal"], pull_to_end=True)
@@ -83,6 +82,10 @@ class ChatDialect:
 
     def pull(self) -> str | None:
         return self._attachments.pull()
+
+    @property
+    def fetching(self) -> bool:
+        return self._attachments.fetching
 
     def phase_notice(self) -> str | None:
         """Tell of a drain once, and of its end once."""
