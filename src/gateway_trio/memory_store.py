@@ -73,6 +73,13 @@ class MemoryStore:
     async def aclose(self) -> None:
         """Nothing to do."""
 
+    def take_over(self, other: MemoryStore) -> None:
+        """Hold what another one holds now; what is committed to that one later is not in this one."""
+        self.execs = other.execs.copy()
+        self._works = other._works.copy()
+        for id_, session in other._sessions.items():
+            self._sessions[id_] = _Session(session.row, session.last, session.events.copy())
+
     # --- changes ---
 
     async def commit(self, changes: Sequence[Change]) -> None:

@@ -37,6 +37,7 @@ __all__ = [
     "AcpError",
     "ChatClient",
     "FailingStore",
+    "KeptStore",
     "Lab",
     "MemoryListener",
     "ScriptedAgent",
@@ -117,25 +118,54 @@ class ScriptedAgent:
                 await emit(step)
 
 
-class FailingStore(MemoryStore):
-    """A store that fails while `failing` is set, and does not answer while `stalled` is."""
+class KeptStore(MemoryStore):
+    """A durable store in memory: one gateway after another may use it. `left` is what a crash would leave."""
+
+    durable = True
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(keep_events=1_000_000)
+
+    def left(self) -> KeptStore:
+        """Return a store with what is in this one now."""
+        store = KeptStore()
+        store.take_over(self)
+        return store
+
+
+class FailingStore(MemoryStore):
+    """A store that fails while `failing` is set and does not answer after `stall`.
+
+    If `durable` it keeps events.
+    """
+
+    def __init__(self, *, durable: bool = False) -> None:
+        super().__init__(keep_events=1_000_000 if durable else 0)
+        self.durable = durable
         self.failing = False
+        self._happens = False
+        self._given_up: list[Sequence[Change]] = []
         self._going = trio.Event()
         self._going.set()
 
-    def stall(self) -> None:
-        """Let commits wait until `go`."""
+    def stall(self, *, happens: bool = False) -> None:
+        """Let commits wait until `go`; with `happens`, one that is given up meanwhile is carried out after all."""
         self._going = trio.Event()
+        self._happens = happens
 
     def go(self) -> None:
         """Let commits through again."""
         self._going.set()
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        await self._going.wait()
+        try:
+            await self._going.wait()
+        except trio.Cancelled:
+            if self._happens:
+                self._given_up.append(changes)
+            raise
+        while self._given_up:  # in the order in which they were asked for
+            await super().commit(self._given_up.pop(0))
         if self.failing:
             raise StoreUnavailable("no space left on device")
         await super().commit(changes)

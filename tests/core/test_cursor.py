@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.logs import end, running, say
-from gateway_trio.core.cursor import Cursor, Lost, Piece
+from gateway_trio.core.cursor import Cursor, Lost, Missing, Piece
 from gateway_trio.core.events import Kind, Log, Mark, Message, Update
 
 PLENTY = 10**9
@@ -283,6 +283,82 @@ def test_a_mark_is_not_passed_before_what_is_lost_was_told(closed):
     assert cursor.passed(mark)
 
 
+# --- what a store still has -----------------------------------------------------------------------
+
+
+def backed(keep=1_000):
+    """A backed log that has forgotten most of its entries, and all that a store has of it."""
+    log = Log(keep, backed=True)
+    stored = {}
+    for owner in ("a", "b", "c", "d"):
+        say(log, owner, owner * 3)
+        log.append(owner, end(owner))
+        stored |= {entry.number: entry for entry in log}
+    assert log.trimmed >= 5
+    return log, stored
+
+
+def page(stored, start, most=2):
+    return [stored[number] for number in sorted(stored) if number >= start][:most]
+
+
+def fetched(cursor, stored, room=16 * 1024, most=2):
+    """All that there is, with a store that is asked for what is missing."""
+    found = []
+    while (piece := cursor.pull(room)) is not None:
+        if isinstance(piece, Missing):
+            assert cursor.pull(room) == piece, "until it is given"
+            cursor.give(piece.start, page(stored, piece.start, most))
+        else:
+            found.append(piece)
+    return found
+
+
+def test_what_the_log_forgot_is_asked_for_and_given_page_by_page():
+    log, stored = backed()
+    assert Cursor(log, everything).pull(9) == Missing(1)
+    expected = [
+        (1, 0, "aaa"),
+        (2, 0, ""),
+        (3, 0, "bbb"),
+        (4, 0, ""),
+        (5, 0, "ccc"),
+        (6, 0, ""),
+        (7, 0, "ddd"),
+        (8, 0, ""),
+    ]
+    for most in (1, 2, 3, 8):
+        cursor = Cursor(log, everything)
+        mark = log.mark()
+        assert not cursor.passed(mark)
+        assert shown(fetched(cursor, stored, most=most)) == expected
+        assert cursor.passed(mark)
+
+
+def test_what_the_store_does_not_keep_any_more_is_lost():
+    log, stored = backed()
+    for number in (1, 2, 4):
+        del stored[number]
+    assert shown(fetched(Cursor(log, everything), stored))[:4] == [(1, 2), (3, 0, "bbb"), (4, 4), (5, 0, "ccc")]
+    numbers = (log.trimmed + 1, log.last + 1)
+    assert shown(fetched(Cursor(log, everything), {}))[0] == (1, log.trimmed)
+    assert [p[0] for p in shown(fetched(Cursor(log, everything), {}))[1:]] == list(range(*numbers))
+
+
+def test_a_resumed_cursor_fetches_messages_that_were_unfinished():
+    log, stored = backed()
+    cursor = Cursor.resumed(log, everything, 1, growing=[1, log.last - 1])
+    assert shown(fetched(cursor, stored))[:2] == [(1, 0, "aaa"), (2, 0, "")]
+    del stored[1]
+    assert shown(fetched(Cursor.resumed(log, everything, 1, growing=[1]), stored))[:2] == [(1, 1), (2, 0, "")]
+
+
+def test_a_fetched_message_that_may_not_be_seen_is_stepped_over():
+    log, stored = backed()
+    cursor = Cursor.resumed(log, lambda entry: entry.owner != "a", 2, growing=[1])
+    assert [p[0] for p in shown(fetched(cursor, stored))] == [3, 4, 5, 6, 7, 8]
+
+
 # --- walks ----------------------------------------------------------------------------------------
 
 
@@ -319,6 +395,7 @@ class Session:
     messages: set = field(factory=set)
     live: list = field(factory=list)
     born: int = 0
+    stored: dict = field(factory=dict)  # number → entry, whatever the log keeps
 
     def act(self, what, which, text):
         if what == "begin" and len(self.live) < 4:
@@ -345,6 +422,7 @@ class Session:
 
     def note(self, entry):
         self.texts[entry.number] = ""
+        self.stored[entry.number] = entry
         self.owners[entry.number] = entry.owner
 
 
@@ -469,6 +547,39 @@ def test_with_trimming_what_is_lost_is_told_and_the_rest_is_right(steps, keep):
         if number not in client.lost:
             assert client.texts.get(number) == text, f"number {number} is neither whole nor told to be lost"
     assert all(number in session.texts for number in client.lost)
+    assert cursor.passed(session.log.mark())
+
+
+@thorough
+@given(_long_walk, st.integers(2, 8), st.integers(1, 4))
+def test_with_a_store_behind_it_nothing_is_lost(steps, keep, most):
+    """However little the log keeps and a page has."""
+    session = Session(Log(keep * 310, backed=True))
+    client, cursor = Client(), Cursor(session.log, everything)
+
+    def take(piece):
+        if isinstance(piece, Missing):
+            cursor.give(piece.start, page(session.stored, piece.start, most))
+        elif piece is not None:
+            client.take(piece)
+
+    for what, number, more in steps:
+        if what == "pull":
+            for _ in range(more):
+                take(cursor.pull(number))
+        elif what == "load":
+            client, cursor = Client(), Cursor(session.log, everything)
+        elif what in ("resume", "live"):
+            top = client.top
+            ended = {e.owner for n, e in session.stored.items() if n <= top and e.body == end(e.owner)}
+            growing = [n for n in session.messages if n <= top and session.owners[n] not in ended]
+            cursor = Cursor.resumed(session.log, everything, top, growing)
+        else:
+            session.act(what, number, more)
+    while (piece := cursor.pull(5)) is not None:
+        take(piece)
+    assert client.texts == session.texts
+    assert not client.lost
     assert cursor.passed(session.log.mark())
 
 

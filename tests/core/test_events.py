@@ -116,3 +116,35 @@ def test_gone_are_those_that_are_not_kept_as_long_as_somebody_may_lack_them():
     for _ in range(5):
         log.append("u", Update({}))
     assert log.gone(3) == [], "whoever could lack it is behind `trimmed` now"
+
+
+def test_a_restored_log_goes_on_behind_what_was_stored():
+    before = Log(PLENTY)
+    say(before, "t", "half")
+    before.append("t", end("t"))
+    before.append("u", Update({}))
+    newest = list(before)[1:]
+    log = Log.restored(PLENTY, 3, newest)
+    assert (log.last, log.trimmed, log.backed) == (3, 1, True)
+    assert list(log) == newest
+    assert log.unended(2) == []
+    assert log.append("u", Update({})).number == 4
+    assert (Log.restored(PLENTY, 3, []).trimmed, Log.restored(PLENTY, 0, []).trimmed) == (3, 0)
+
+
+def test_a_restored_log_is_bounded_too():
+    before = Log(PLENTY)
+    for _ in range(4):
+        before.append("t", Update({}))
+    log = Log.restored(1_000, 4, list(before))
+    log.append("t", Update({}))
+    assert [entry.number for entry in log] == [3, 4, 5]
+
+
+def test_a_backed_log_does_not_remember_what_a_store_has():
+    log = Log(1_000, backed=True)
+    say(log, "t", "text")
+    for _ in range(4):
+        log.append("t", Update({}))
+    assert log.get(1) is None
+    assert log.gone(3) == []

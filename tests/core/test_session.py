@@ -104,6 +104,15 @@ def test_one_that_is_not_stored_yet_holds_its_place():
     assert conversation.start() is fast
 
 
+def test_one_that_was_accepted_before_waits_at_the_end_whatever_the_limit():
+    conversation, first, second = Conversation(0), Place(), Place()
+    for place in (first, second):
+        conversation.restore(place)
+    assert conversation.queue == [first, second]
+    assert conversation.start() is first
+    assert second.state is TurnState.QUEUED
+
+
 def test_dropping_what_does_not_wait_any_more_does_nothing():
     conversation, (first, second) = filled(5, 2)
     assert not conversation.drop(first, S.CANCELLED)
