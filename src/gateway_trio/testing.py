@@ -30,6 +30,7 @@ from gateway_trio.gateway import Gateway
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.server import serve
 from gateway_trio.store import Change, Store, StoreUnavailable
+from gateway_trio.store_check import check_store
 
 __all__ = [
     "STUCK",
@@ -40,6 +41,7 @@ __all__ = [
     "Lab",
     "MemoryListener",
     "ScriptedAgent",
+    "check_store",
     "open_gateway",
 ]
 
@@ -118,11 +120,15 @@ class ScriptedAgent:
 
 
 class FailingStore(MemoryStore):
-    """A store that fails while `failing` is set, and does not answer while `stalled` is."""
+    """A store that fails while `failing` is set, and does not answer commits between `stall` and `go`.
 
-    def __init__(self) -> None:
-        super().__init__()
+    `keep_events` is `MemoryStore`'s.
+    """
+
+    def __init__(self, keep_events: int = 0) -> None:
+        super().__init__(keep_events=keep_events)
         self.failing = False
+        self._in_order = trio.StrictFIFOLock()
         self._going = trio.Event()
         self._going.set()
 
@@ -135,10 +141,11 @@ class FailingStore(MemoryStore):
         self._going.set()
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        await self._going.wait()
-        if self.failing:
-            raise StoreUnavailable("no space left on device")
-        await super().commit(changes)
+        async with self._in_order:
+            await self._going.wait()
+            if self.failing:
+                raise StoreUnavailable("no space left on device")
+            await super().commit(changes)
 
 
 class MemoryListener(trio.abc.Listener[trio.StapledStream[Any, Any]]):
