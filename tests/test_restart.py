@@ -293,7 +293,7 @@ async def test_an_exec_that_a_crash_cut_off_has_an_unknown_outcome_and_does_not_
 
 
 async def test_what_was_told_without_the_store_is_stored_when_it_works_again(autojump_clock):
-    agent, store = ScriptedAgent({"slow": ["half", 5, "whole"]}), FailingStore(durable=True)
+    agent, store = ScriptedAgent({"slow": ["half", 5, "whole"]}), FailingStore(1000, durable=True)
     with trio.fail_after(LIMIT):
         async with open_gateway(agent=agent, store=store) as lab:
             client, session, slow = await begun(lab, "slow")
@@ -314,7 +314,7 @@ async def test_what_was_told_without_the_store_is_stored_when_it_works_again(aut
 @pytest.mark.parametrize("happens", [True, False])
 async def test_a_commit_that_was_given_up_leaves_nothing_that_runs_later(happens, autojump_clock):
     """It was refused with `admitted: false`: so it must not run after a restart, whatever became of the commit."""
-    store = FailingStore(durable=True)
+    store = FailingStore(1000, durable=True)
     agent = ScriptedAgent()
     with trio.fail_after(LIMIT):
         async with open_gateway(agent=agent, store=store) as lab:
@@ -335,7 +335,7 @@ async def test_a_commit_that_was_given_up_leaves_nothing_that_runs_later(happens
 
 async def test_an_outcome_that_did_not_wait_for_the_store_keeps_its_number(autojump_clock):
     """A message's row is on its way when its turn is given up: the outcome takes the number, also on the disk."""
-    store = FailingStore(durable=True)
+    store = FailingStore(1000, durable=True)
     agent = ScriptedAgent({"slow": ["half", 5, lambda turn, emit: emit(TextDelta("x" * 300_000)), 1000]})
     with trio.fail_after(LIMIT):
         async with open_gateway(agent=agent, store=store) as lab:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from gateway_trio.memory_store import MemoryStore
     from gateway_trio.report import DrainReport
     from gateway_trio.server import UnsafeBind, serve
+    from gateway_trio.sqlite_store import SqliteStore
     from gateway_trio.store import Store, StoreUnavailable
 
 __version__ = "0.1.0"
@@ -49,14 +50,15 @@ _WHERE = {
     "UnsafeBind": "server",
     "serve": "server",
     "MemoryStore": "memory_store",
+    "SqliteStore": "sqlite_store",
     "Store": "store",
     "StoreUnavailable": "store",
 }
 
 __all__ = [
     "Agent", "AgentError", "AgentUnusable", "BackendRejected", "BackendUnavailable", "Config", "ConfigError",
-    "DrainReport", "Emit", "Gateway", "MemoryStore", "ProbedAgent", "Store", "StoreUnavailable", "TextDelta",
-    "Turn", "UnsafeBind", "load_config", "parse_config", "serve",
+    "DrainReport", "Emit", "Gateway", "MemoryStore", "ProbedAgent", "SqliteStore", "Store", "StoreUnavailable",
+    "TextDelta", "Turn", "UnsafeBind", "load_config", "parse_config", "serve",
 ]  # fmt: skip
 
 

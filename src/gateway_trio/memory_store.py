@@ -54,8 +54,7 @@ class MemoryStore:
     """Keeps the newest `keep` sessions, turns and execs, and of each session the newest `keep_events` events.
 
     No event by default: a gateway with this store reads none back. `execs` has the audit of each exec: its row
-    before the process
-    and, once it has ended, the one after it.
+    before the process and, once it has ended, the one after it.
     """
 
     durable = False
@@ -97,11 +96,12 @@ class MemoryStore:
     def _apply(self, change: Change, undo: list[Callable[[], object]]) -> None:  # noqa: C901, PLR0912 - a table
         match change:
             case AddSession():
+                _new(self._sessions, change.id, "session")
                 if change.name is not None and self._named(change.owner, change.name) is not None:
                     raise StoreUnavailable(f"{change.owner} has a session {change.name!r}")
                 _put(self._sessions, change.id, _Session(change), undo)
             case DropSession(id_):
-                _drop(self._sessions, id_, undo)
+                _drop(self._sessions, [id_], undo)
             case AddEvent():
                 self._add_event(change, undo)
             case SetText(id_, number, text):
@@ -109,6 +109,7 @@ class MemoryStore:
                 if session is not None and (row := session.events.get(number)) is not None:
                     _put(session.events, number, evolve(row, text=text), undo)
             case AddTurn(id_, session_id, key, digest, seq, principal):
+                _new(self._works, id_, "turn")
                 now = time.time()
                 work = Work("turn", id_, session_id, key, digest, seq, TurnState.QUEUED, now, principal)
                 _put(self._works, id_, work, undo)
@@ -118,6 +119,7 @@ class MemoryStore:
                     raise StoreUnavailable(f"turn {id_} is not {sorted(s.value for s in sources)}")
                 _put(self._works, id_, evolve(turn, state=state), undo)
             case AddExec():
+                _new(self._works, change.id, "exec")
                 _put(self.execs, change.id, (change, None), undo)
                 _put(self._works, change.id, _exec(change), undo)
             case EndExec(id_):
@@ -149,14 +151,14 @@ class MemoryStore:
         if session is None:
             return
         _set_last(session, min(session.last, start - 1), undo)
-        for number in [number for number in session.events if number >= start]:
-            _drop(session.events, number, undo)
-        for work in [w for w in self._works.values() if w.session == session_id]:
-            if work.seq >= start:
-                _drop(self._works, work.id, undo)
-                _drop(self.execs, work.id, undo)
-            elif work.outcome_at >= start:
+        _drop(session.events, [number for number in session.events if number >= start], undo)
+        works = [work for work in self._works.values() if work.session == session_id]
+        for work in works:
+            if work.outcome_at >= start:
                 _put(self._works, work.id, evolve(work, outcome=None, outcome_at=0), undo)
+        gone = [work.id for work in works if work.seq >= start]
+        _drop(self._works, gone, undo)
+        _drop(self.execs, gone, undo)
 
     def _apply_late(self, change: MoveTurn | EndExec, undo: list[Callable[[], object]]) -> None:
         try:
@@ -260,11 +262,22 @@ def _put(rows: MutableMapping[_K, _V], key: _K, value: _V, undo: list[Callable[[
     rows[key] = value
 
 
-def _drop(rows: MutableMapping[_K, _V], key: _K, undo: list[Callable[[], object]]) -> None:
-    """Take a row out; taken back, it stands at the end, which only its age tells."""
-    if key in rows:
-        before = rows.pop(key)
-        undo.append(lambda: rows.__setitem__(key, before))
+def _new(rows: Mapping[str, object], id_: str, kind: str) -> None:
+    if id_ in rows:
+        raise StoreUnavailable(f"{kind} {id_} is there")
+
+
+def _drop(rows: MutableMapping[_K, _V], keys: Sequence[_K], undo: list[Callable[[], object]]) -> None:
+    """Take rows out; taken back, each stands again where it stood."""
+    before = list(rows.items())
+
+    def back() -> None:
+        rows.clear()
+        rows.update(before)
+
+    for key in keys:
+        rows.pop(key, None)
+    undo.append(back)
 
 
 def _set_last(session: _Session, last: int, undo: list[Callable[[], object]]) -> None:

@@ -30,6 +30,7 @@ from gateway_trio.gateway import Gateway
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.server import serve
 from gateway_trio.store import Change, Store, StoreUnavailable
+from gateway_trio.store_check import check_store
 
 __all__ = [
     "STUCK",
@@ -41,6 +42,7 @@ __all__ = [
     "Lab",
     "MemoryListener",
     "ScriptedAgent",
+    "check_store",
     "open_gateway",
 ]
 
@@ -134,17 +136,18 @@ class KeptStore(MemoryStore):
 
 
 class FailingStore(MemoryStore):
-    """A store that fails while `failing` is set and does not answer after `stall`.
+    """A store that fails while `failing` is set, and does not answer commits between `stall` and `go`.
 
-    If `durable` it keeps events.
+    `keep_events` is `MemoryStore`'s. With `durable` a gateway relies on it as on one on disk.
     """
 
-    def __init__(self, *, durable: bool = False) -> None:
-        super().__init__(keep_events=1_000_000 if durable else 0)
+    def __init__(self, keep_events: int = 0, *, durable: bool = False) -> None:
+        super().__init__(keep_events=keep_events)
         self.durable = durable
         self.failing = False
         self._happens = False
         self._given_up: list[Sequence[Change]] = []
+        self._in_order = trio.StrictFIFOLock()
         self._going = trio.Event()
         self._going.set()
 
@@ -159,16 +162,17 @@ class FailingStore(MemoryStore):
 
     async def commit(self, changes: Sequence[Change]) -> None:
         try:
-            await self._going.wait()
+            async with self._in_order:
+                await self._going.wait()
+                while self._given_up:
+                    await super().commit(self._given_up.pop(0))
+                if self.failing:
+                    raise StoreUnavailable("no space left on device")
+                await super().commit(changes)
         except trio.Cancelled:
             if self._happens:
                 self._given_up.append(changes)
             raise
-        while self._given_up:  # in the order in which they were asked for
-            await super().commit(self._given_up.pop(0))
-        if self.failing:
-            raise StoreUnavailable("no space left on device")
-        await super().commit(changes)
 
 
 class MemoryListener(trio.abc.Listener[trio.StapledStream[Any, Any]]):
