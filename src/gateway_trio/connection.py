@@ -22,6 +22,7 @@ import trio
 import trio_websocket
 
 from gateway_trio.core.jsonrpc import CLOSES, Close
+from gateway_trio.core.text_frame import text_frame
 from gateway_trio.log import get_logger
 from gateway_trio.outbox import Outbox
 
@@ -44,6 +45,10 @@ UNKNOWN_BYTES = 64 * 1024
 
 #: Characters that are collected for one write, give or take a frame.
 _BATCH_CHARS = 64 * 1024
+#: Frames for one write: of a connection that keeps up, and of one that is far behind. Those take turns, so that
+#: between two of these batches everybody else gets on, whatever is loaded.
+_BATCH_FRAMES = 256
+_CATCH_UP_FRAMES = 16
 #: Close codes with which wsproto reports a frame that is none, or a text that is no UTF-8.
 _BROKEN = frozenset({1002, 1007})
 #: Requests of one connection that wait for something (a new session's row, a config file's check).
@@ -276,8 +281,13 @@ class Connection:
 
     async def _write(self) -> None:
         """Send until the connection is to end, and until nothing is left if it is to end that way."""
+        behind = False
         while self._close is None or self._pulls_to_end:
-            frames, noticed = self._next_frames()
+            if behind:
+                async with self.gateway.catching_up:
+                    frames, noticed, behind = self._next_frames(_CATCH_UP_FRAMES)
+            else:
+                frames, noticed, behind = self._next_frames(_BATCH_FRAMES)
             if frames:
                 await self._send(frames)
                 if noticed:
@@ -288,26 +298,29 @@ class Connection:
                 await self._wake.wait()
                 self._wake = trio.Event()
 
-    def _next_frames(self) -> tuple[list[str], bool]:
-        """Return what there is to send, up to `_BATCH_CHARS`, and whether the phase notice is in it."""
+    def _next_frames(self, most: int) -> tuple[list[str], bool, bool]:
+        """Return what there is to send, whether the phase notice is in it, and whether there may be more.
+
+        At most so many frames, and about `_BATCH_CHARS`.
+        """
         frames: list[str] = []
         size, noticed = 0, False
-        while size < _BATCH_CHARS:
+        while size < _BATCH_CHARS and len(frames) < most:
             frame, is_notice = self.outbox.take()
             if frame is None:
                 frame = self._dialect.pull()
             if frame is None:
-                break
+                return frames, noticed, self._dialect.fetching
             frames.append(frame)
             size += len(frame)
             noticed = noticed or is_notice
-        return frames, noticed
+        return frames, noticed, True
 
     async def _send(self, frames: list[str]) -> None:
         """Send frames with one write; a peer that takes no byte for `send_seconds` is given up."""
-        self._guard.cork()
-        for frame in frames:
-            await self._websocket.send_message(frame)
+        if self._websocket.closed is not None:
+            raise trio_websocket.ConnectionClosed(self._websocket.closed)
+        self._guard.put(b"".join(map(text_frame, frames)))
         if not await self._guard.flush():
             log.info("slow client", connection=self.id)
             self._close, self._pulls_to_end = CLOSES["slow"], False

@@ -63,6 +63,7 @@ class Gateway:
         self.read_config = read_config or _no_config
         self.entrance = Entrance(config.auth, os.environ)
         self.connections: set[Connection] = set()
+        self.catching_up = trio.Lock()  #: one connection that is far behind makes frames at a time
         self.coordinator = Coordinator(config.drain)
         self.sessions = Registry(
             store,

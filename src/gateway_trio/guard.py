@@ -87,6 +87,11 @@ class GuardedStream(trio.abc.Stream):
         elif not await self.flush():
             raise trio.BrokenResourceError(f"the peer took no byte for {self._stall_seconds} s")
 
+    def put(self, frames: bytes) -> None:
+        """Add whole frames to what the next send sends, but nothing behind a close frame (RFC 6455, 5.5.1)."""
+        if not self._close_sent:
+            self._unsent += frames
+
     def close_with(self, last_frame: Callable[[], bytes]) -> None:
         """Ask for a last frame when our half is closed and no close frame was sent; b"" for none."""
         self._last_frame = last_frame

@@ -38,7 +38,7 @@ MAX_SESSIONS = 10_000
 KEYS_KEPT = 1000
 
 #: What is read of a store at a time, for one cursor.
-_PAGE_BYTES = 128 * 1024
+_PAGE_BYTES = 32 * 1024
 
 #: Sessions that are looked at together for one that may be forgotten.
 _PAGE = 100
