@@ -24,6 +24,7 @@ from gateway_trio.store import AddEvent, AddSession, Store, StoreUnavailable
 from gateway_trio.store import Change as Row
 
 if TYPE_CHECKING:
+    from gateway_trio.permissions import Request
     from gateway_trio.tokens import Principal
     from gateway_trio.turn import Turn
 
@@ -80,7 +81,8 @@ class Session:
         self.log = Log(keep_bytes)
         self.conversation: Conversation[Turn] = Conversation(queue_limit)
         self.usage: Usage | None = None  #: the newest; told, not stored
-        self.readers: set[Reader] = set()
+        self.readers: set[Reader] = set()  #: see `join` and `leave`
+        self.requests: dict[str, Request] = {}  #: the open permission requests, by id
         self._keyed: dict[str, Work] = {}
         self._store = store
         self._writing = trio.Lock()
@@ -88,6 +90,20 @@ class Session:
     def allows(self, principal: Principal) -> bool:
         """Whether this principal may see and use the session: its owner, and every admin."""
         return principal.name == self.owner or principal.role is Role.ADMIN
+
+    def join(self, reader: Reader) -> None:
+        """A connection reads the session from now on."""
+        self.readers.add(reader)
+        self._attended()
+
+    def leave(self, reader: Reader) -> None:
+        """A connection reads it no more. Permission requests lapse some time after the last one."""
+        self.readers.discard(reader)
+        self._attended()
+
+    def _attended(self) -> None:
+        for request in self.requests.values():
+            request.attended(anybody=bool(self.readers))
 
     def joined(self, key: str | None) -> Work | None:
         """Return the turn or exec that this idempotency key named before."""

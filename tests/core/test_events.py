@@ -2,6 +2,7 @@
 
 from core.logs import end, running, say
 from gateway_trio.core.events import MESSAGE_CHARS, Entry, Kind, Log, Mark, Message, Prompt, Update
+from gateway_trio.core.permission import ALLOW_OR_REJECT, CANCELLED, Answered, Asked
 
 PLENTY = 10**9
 
@@ -116,3 +117,40 @@ def test_gone_are_those_that_are_not_kept_as_long_as_somebody_may_lack_them():
     for _ in range(5):
         log.append("u", Update({}))
     assert log.gone(3) == [], "whoever could lack it is behind `trimmed` now"
+
+
+def asked(log, owner, id_):
+    return log.append(owner, Asked(id_, {"title": "x"}, ALLOW_OR_REJECT))
+
+
+def test_a_permission_request_closes_the_open_message_and_is_open_until_its_answer():
+    log = Log(PLENTY)
+    say(log, "t", "abc")
+    one, two, other = asked(log, "t", "p1"), asked(log, "t", "p2"), asked(log, "u", "p3")
+    assert not any(entry.open for entry in log if isinstance(entry.body, Message))
+    assert log.unanswered() == [one, two, other]
+    assert log.unanswered("t") == [one, two]
+    log.append("t", Answered("p2", CANCELLED))
+    assert (one.open, two.open, other.open) == (True, False, True)
+    log.append("t", Answered("p2", CANCELLED))
+    assert log.unanswered() == [one, other]
+
+
+def test_nothing_of_an_owner_is_open_behind_its_end():
+    log = Log(PLENTY)
+    one, other = asked(log, "t", "p1"), asked(log, "u", "p2")
+    log.append("t", running("t"))
+    assert one.open
+    log.append("t", end("t"))
+    assert (one.open, other.open) == (False, True)
+
+
+def test_an_open_request_stays_and_counts():
+    log = Log(keep_bytes=1)
+    entry = asked(log, "t", "p1")
+    assert entry.bytes > Entry(1, "t", Update({})).bytes + 10
+    for _ in range(3):
+        log.append("u", Update({}))
+    assert [kept.number for kept in log] == [1, 4]
+    log.append("t", Answered("p1", CANCELLED))
+    assert [kept.number for kept in log] == [5]

@@ -57,6 +57,7 @@ class Cursor:
         self._whole = whole
         self._offsets: dict[int, int] = {}
         self._lost: deque[int] = deque()
+        self._asked = deque(entry for entry in log.unanswered() if entry.number < start and sees(entry))
 
     @classmethod
     def live(cls, log: Log, sees: Callable[[Entry], bool], *, whole: bool = False) -> Cursor:
@@ -90,13 +91,26 @@ class Cursor:
 
     def pull(self, room: int) -> Piece | Lost | None:
         """Return the next piece, of at most `room` characters, or None if there is nothing now."""
-        return self._told_loss() or self._rest_of_closed(room) or self._next_number(room) or self._new_text(room)
+        return (
+            self._told_loss()
+            or self._still_asked()
+            or self._rest_of_closed(room)
+            or self._next_number(room)
+            or self._new_text(room)
+        )
 
     def _told_loss(self) -> Lost | None:
         if not self._lost:
             return None
         number = self._lost.popleft()
         return Lost(number, number)
+
+    def _still_asked(self) -> Piece | None:
+        while self._asked:
+            entry = self._asked.popleft()
+            if entry.open:
+                return Piece(entry)
+        return None
 
     def _rest_of_closed(self, room: int) -> Piece | Lost | None:
         for number in sorted(self._offsets):

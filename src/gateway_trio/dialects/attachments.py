@@ -60,7 +60,7 @@ class Attachments:
         self.drop(session.id)
         attachment = self._by_id[session.id] = Attachment(session, cursor)
         self._turns.append(attachment)
-        session.readers.add(self._reader)
+        session.join(self._reader)
         self._reader.poke()
         return attachment
 
@@ -69,7 +69,7 @@ class Attachments:
         attachment = self._by_id.pop(session_id, None)
         if attachment is not None:
             self._turns.remove(attachment)
-            attachment.session.readers.discard(self._reader)
+            attachment.session.leave(self._reader)
 
     def clear(self) -> None:
         for session_id in list(self._by_id):
