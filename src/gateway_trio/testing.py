@@ -77,7 +77,8 @@ class ScriptedAgent:
 
     A step is a text to say, a number of seconds to sleep, an emission, an exception to raise, an `AskFor`, an
     async function of turn and emit, or `STUCK`. `scripts` has them by prompt; a prompt that is not in it is said
-    again. `turns` are those that came, `running` counts those that have not ended, `decisions` are what it was told.
+    again. `turns` are those that came, `running` counts those that have not ended, `decisions` are what `AskFor`
+    got.
 
     `probes` has a script for each probe, in their order, of the steps that need no turn: seconds, an exception,
     `STUCK`. One that comes after them finds that the backend answers. `probed` are the times at which they came.

@@ -80,9 +80,9 @@ class Turn(Place):
         if self._asked is None:
             self._asked = (outcome, reason)
             self._gives_up = trio.current_time() + cleanup_seconds
-        for request in self._requests:
-            request.settle(CANCELLED)
         self._scope.cancel()
+        for request in self._requests:  # after that: an agent that does not shield itself is not to go on
+            request.settle(CANCELLED)
         self._waiting.cancel()
 
     def close(self) -> None:

@@ -126,6 +126,7 @@ def asked(log, owner, id_):
 def test_a_permission_request_closes_the_open_message_and_is_open_until_its_answer():
     log = Log(PLENTY)
     say(log, "t", "abc")
+    say(log, "t", "abc")
     one, two, other = asked(log, "t", "p1"), asked(log, "t", "p2"), asked(log, "u", "p3")
     assert not any(entry.open for entry in log if isinstance(entry.body, Message))
     assert log.unanswered() == [one, two, other]
