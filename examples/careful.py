@@ -32,7 +32,7 @@ class Careful:
             decision = await turn.ask_permission(tool, OPTIONS)
             if not decision.allowed:
                 await emit(ToolUpdate(tool.id, status="failed"))
-                await emit(TextDelta(f"Not done: {decision.outcome}."))
+                await emit(TextDelta(f"Not done: {'denied' if decision.option else decision.outcome}."))
                 return
             if decision.option is not None and decision.option.id == "always":
                 self._trusted.add(turn.session_id)
