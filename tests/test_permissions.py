@@ -5,9 +5,11 @@ import trio
 
 from gateway_trio.agents import AgentError, PermissionOption, Plan, TextDelta, ToolCall, Turn, TurnOver
 from gateway_trio.config import AuthConfig, Config, DrainConfig, SessionConfig, TokenConfig
+from gateway_trio.core.permission import Answered
 from gateway_trio.permissions import MOST_OPEN
+from gateway_trio.store import AddEvent, MemoryStore
 from gateway_trio.testing import STUCK, AskFor, FailingStore, ScriptedAgent
-from memory import acp_lab, ours_of, states
+from memory import SlowListener, acp_lab, ours_of, states
 
 DELETE = AskFor(ToolCall("c1", "Delete x", "delete", extra={"rawInput": {"path": "x"}, "_meta": {"mine": 1}}))
 OPTIONS = (
@@ -256,20 +258,42 @@ async def test_attaching_again_on_the_same_connection_replaces_the_request(autoj
 
 
 async def test_an_end_that_the_cursor_does_not_show_still_ends_the_request(autojump_clock):
-    """It resumes behind the answer, so no event says it; the request is withdrawn all the same."""
-    agent = asker()
-    async with acp_lab(agent=agent) as lab:
+    """A client that takes nothing for a while resumes behind the answer: no event tells it."""
+    listener, agent = SlowListener(), asker()
+    async with acp_lab(agent=agent, listener=listener) as lab:
         client, other = await lab.acp(), await lab.acp()
         session = await client.new_session()
         await other.call("session/load", {"sessionId": session, "cwd": "/", "mcpServers": []})
         id_ = await client.ask_prompt(session, "go")
-        asked = await client.until_asked()
-        lab.gateway.sessions.find(session).leave(object())  # nobody who was there: nothing happens
-        await other.select(await other.until_asked(), "allow")
-        await client.call("session/resume", {"sessionId": session, "cwd": "/"})
+        asked, also = await client.until_asked(), await other.until_asked()
+        listener.stop()
+        await client.ask("_gateway-trio/status")  # its writer stands in this answer
+        await trio.testing.wait_all_tasks_blocked()
+        await other.select(also, "allow")
+        await trio.testing.wait_all_tasks_blocked()
+        await client.ask("session/resume", {"sessionId": session, "cwd": "/"})
+        await trio.testing.wait_all_tasks_blocked()
+        listener.go()
         await client.answer(id_)
         await no_more(client)
+        assert permissions(client) == []
         assert cancelled_requests(client) == [asked["id"]]
+
+
+async def test_a_chat_that_was_slow_is_not_asked_what_is_answered(autojump_clock):
+    listener = SlowListener()
+    async with acp_lab(agent=asker(), listener=listener) as lab:
+        one, two = await lab.chat(), await lab.chat()
+        listener.stop()
+        await one.send("/whoami")  # its writer stands in this answer
+        await trio.testing.wait_all_tasks_blocked()
+        await two.send("go")
+        await trio.testing.wait_all_tasks_blocked()
+        await two.send("/allow")
+        await trio.testing.wait_all_tasks_blocked()
+        listener.go()
+        frames = await one.until("done")
+        assert [f for f in frames if f.startswith("· ")] == ["· p5 was answered by local: Allow"]
 
 
 # --- how it lapses ----------------------------------------------------------------------------------
@@ -439,33 +463,55 @@ async def test_an_agent_that_shields_itself_is_told_cancelled_and_may_ask_no_mor
         assert (await client.answer(id_))["stopReason"] == "cancelled"
         await trio.sleep(200)
         assert told == ["cancelled", "cancelled", "over"]
+        assert [p[1] for p in permissions(client)] == ["cancelled"]
         assert [f["id"] for f in requests(client)] == [asked["id"]], "nobody was asked for a cancelled turn"
 
 
-async def test_what_an_abandoned_agent_left_open_is_answered_with_the_outcome(autojump_clock):
-    """The store stalls as the answer is stored, so that the turn is given up before it is."""
-    store = FailingStore()
+async def test_a_request_that_outlives_its_agent_ends_with_the_turn(autojump_clock):
+    told = []
 
-    async def ask_and_hang(turn, _emit):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(turn.ask_permission, ToolCall("c", "Do"))
-            with trio.CancelScope(shield=True):
-                await agent._released.wait()
+    async def leave_it_behind(turn, _emit):
+        async def ask():
+            told.append((await turn.ask_permission(ToolCall("c", "Do"))).outcome)
 
-    agent = ScriptedAgent({"go": [ask_and_hang]})
-    async with acp_lab(agent=agent, store=store, limit=1000) as lab:
+        lab.nursery.start_soon(ask)
+        await trio.sleep(1)
+
+    async with acp_lab(agent=ScriptedAgent({"go": [leave_it_behind]})) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        id_ = await client.ask_prompt(session, "go", key="k")
+        asked = await client.until_asked()
+        assert (await client.answer(id_))["stopReason"] == "end_turn"
+        await no_more(client)
+        assert told == ["cancelled"]
+        assert cancelled_requests(client) == [asked["id"]]
+        assert [p[1] for p in permissions(client)] == ["cancelled"]
+        at = client.place(lambda f: "permission" in ours_of(f))
+        assert ours_of(client.frames[at + 1])["turn"]["state"] == "completed"
+        kept = lab.gateway.sessions.find(session)
+        assert kept.joined("k").ended_at == kept.log.last
+        assert kept.requests == {}
+
+
+async def test_an_answer_is_stored_even_where_its_task_is_cancelled(autojump_clock):
+    class Noting(MemoryStore):
+        noted = ()
+
+        async def commit(self, changes):
+            await trio.lowlevel.checkpoint()
+            await super().commit(changes)
+            self.noted += tuple(c.body for c in changes if isinstance(c, AddEvent))
+
+    store = Noting()
+    async with acp_lab(agent=asker(), store=store) as lab:
         client = await lab.acp()
         session = await client.new_session()
         id_ = await client.ask_prompt(session, "go")
-        asked = await client.until_asked()
-        store.stall()
+        await client.until_asked()
         await client.notify("session/cancel", {"sessionId": session})
-        assert (await client.answer(id_))["stopReason"] == "cancelled"
-        store.go()
-        await no_more(client)
-        assert cancelled_requests(client) == [asked["id"]]
-        assert [p[1] for p in permissions(client)] == ["cancelled"]
-        assert not lab.gateway.sessions.find(session).log.unanswered()
+        await client.answer(id_)
+        assert [body.decision.outcome for body in store.noted if isinstance(body, Answered)] == ["cancelled"]
 
 
 # --- the store, bounds, faults of agents --------------------------------------------------------------
@@ -501,6 +547,9 @@ async def test_an_answer_counts_even_where_the_store_will_not_take_it(how, autoj
         if how == "stalls":
             store.stall()
         await client.select(asked, "allow")
+        if how == "stalls":
+            await client.prompt(session, "/deny")
+            assert client.text().endswith("Nothing asks for permission in this session."), "it is decided"
         await client.until(lambda f: ours_of(f).get("permission", {}).get("state") == "selected")
         store.failing = False
         store.go()

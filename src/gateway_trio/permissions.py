@@ -69,11 +69,8 @@ class Request:
         return self.decision
 
     def attended(self, *, anybody: bool) -> None:
-        """Say whether a client reads the session: without one it lapses after a time, once that began."""
-        if anybody:
-            self._waiting.deadline = math.inf
-        elif math.isinf(self._waiting.deadline):
-            self._waiting.deadline = trio.current_time() + self._lapse_seconds
+        """Say whether a client reads the session now: if none does, it lapses after a time that begins here."""
+        self._waiting.deadline = math.inf if anybody else trio.current_time() + self._lapse_seconds
 
     async def wait(self) -> None:
         """Wait until it is decided, or lapses. Cancelling leaves it as it is."""

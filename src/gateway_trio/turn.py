@@ -87,6 +87,8 @@ class Turn(Place):
 
     def close(self) -> None:
         """Let go of what only a turn without an outcome needs: a key may keep it for long."""
+        for request in self._requests:
+            request.settle(CANCELLED)
         self.ask = evolve(self.ask, text="", blocks=())
         self.refused.clear()
 
