@@ -6,7 +6,8 @@ import trio
 from gateway_trio.agents import AgentError, PermissionOption, Plan, TextDelta, ToolCall, Turn, TurnOver
 from gateway_trio.config import AuthConfig, Config, DrainConfig, SessionConfig, TokenConfig
 from gateway_trio.core.permission import Answered
-from gateway_trio.permissions import MOST_OPEN
+from gateway_trio.desk import Prompted
+from gateway_trio.permissions import MOST_OPEN, decide
 from gateway_trio.store import AddEvent, MemoryStore
 from gateway_trio.testing import STUCK, AskFor, FailingStore, ScriptedAgent
 from memory import SlowListener, acp_lab, ours_of, states
@@ -704,3 +705,18 @@ async def test_stuck_agents_and_their_sessions_are_not_disturbed_by_the_commands
         for command in ("/allow", "/deny", "/allow p1"):
             assert (await client.prompt(session, command))["stopReason"] == "end_turn"
         agent.release()
+
+
+async def test_of_two_commands_at_the_same_instant_the_first_decides(autojump_clock):
+    agent = asker()
+    async with acp_lab(agent=agent) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        id_ = await client.ask_prompt(session, "go")
+        await client.until_asked()
+        (sender,) = lab.gateway.connections
+        prompted = Prompted(lab.gateway.sessions.find(session), "", sender)
+        assert decide(prompted, "", allow=False) == "Denied p5: Delete x (Reject)."
+        assert decide(prompted, "", allow=True) == "Nothing asks for permission in this session."
+        await client.answer(id_)
+        assert not agent.decisions[0].allowed
