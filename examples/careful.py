@@ -7,6 +7,7 @@ Run it, then `npx -y wscat -c ws://127.0.0.1:8765/chat` in two terminals. Whoeve
 from functools import partial
 
 import trio
+from embed import drain_at_signal  # the other example, in this folder
 
 from gateway_trio import Config, Emit, TextDelta, Turn, serve
 from gateway_trio.agents import PermissionOption, ToolCall, ToolUpdate
@@ -44,7 +45,10 @@ async def main(port: int = 8765) -> None:
     async with trio.open_nursery() as nursery:
         config = Config(server=ServerConfig(port=port))
         gateway = await nursery.start(partial(serve, config, agent=Careful()))
+        nursery.start_soon(drain_at_signal, gateway)
         print(f"listening on {gateway.addresses[0]}", flush=True)
+        await gateway.closed.wait()
+        nursery.cancel_scope.cancel()
 
 
 if __name__ == "__main__":
