@@ -1,16 +1,20 @@
 # Two commands for a fresh machine: `make serve` and `make test`. Each sets up what it needs in .venv.
+# `make test-sdk` tries the TypeScript SDK of ACP too; it takes node and npm, and says so where there are none.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: serve test check clean
+.PHONY: serve test test-sdk check clean
 
 serve: $(VENV)/installed
 	$(BIN)/gateway-trio serve --config examples/gateway.toml
 
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest
+
+test-sdk: $(VENV)/installed-dev
+	$(BIN)/python -m pytest tests/sdk/check_typescript_sdk.py
 
 # 114 and 128 know no task_status that is passed on; 124 would have a protocol's no-op be synchronous.
 check: $(VENV)/installed-dev
@@ -30,4 +34,4 @@ $(VENV)/installed-dev: $(VENV)/installed
 	touch $@
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) tests/sdk/node_modules

@@ -109,6 +109,9 @@ class Checker:
         holds(SENT[method], params)
         if method == "session/update":
             check_update(params["update"])
+        if method == "session/request_permission":
+            ours = params["toolCall"]["_meta"]["gateway-trio"]
+            assert set(ours) == {"seq", "turnId", "permissionId"}, frame
 
     def _check_result(self, frame: dict) -> None:
         method = self._take(frame["id"])
@@ -133,6 +136,12 @@ def check_update(update: dict) -> None:
         assert {"id", "key", "seq", "state", "reason"} <= set(change), update
         assert change["state"] in STATES, update
         assert ("position" in change) == (change["state"] == "queued"), update
+    if "permission" in ours:
+        permission = ours["permission"]
+        more = {"toolCallId", "title"} if permission["state"] == "asked" else {"optionId", "by"}
+        assert set(permission) == {"id", "state"} | more, update
+        assert permission["state"] in {"asked", "selected", "lapsed", "cancelled"}, update
+        assert {"seq", "turnId"} <= set(ours), update
 
 
 def check_error(error: dict) -> None:

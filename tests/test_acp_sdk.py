@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 
 import acp
 import pytest
@@ -65,6 +66,7 @@ class Checked:
         self._inner = inner
         self._checker = Checker()
         self.count = 0
+        self.methods = []  # of all that came
 
     async def send(self, message):
         self._checker.sent(json.dumps(message))
@@ -75,6 +77,7 @@ class Checked:
         if frame is not None:
             self._checker.check(json.dumps(frame))
             self.count += 1
+            self.methods.append(frame.get("method"))
         return frame
 
     async def close(self):
@@ -82,9 +85,10 @@ class Checked:
 
 
 @contextlib.asynccontextmanager
-async def connected(program, headers=None):
-    client = Client()
+async def connected(program, headers=None, client=None):
+    client = client or Client()
     transport = Checked(await create_websocket_stream(f"ws://127.0.0.1:{program.port}/acp", headers=headers))
+    client.transport = transport
     agent = acp.connect_to_agent(client, transport)
     try:
         yield client, agent
@@ -236,4 +240,79 @@ def test_the_sdk_authenticates_by_header_and_by_method(tmp_path):
             assert (await who(client, agent)).startswith("ann, role user")
 
     with Program(tmp_path, auth, env={"SDK_TOKEN": token}) as program:
+        run(lambda: main(program))
+
+
+class Answering(Client):
+    """Answers each permission request with what `choose` returns for it; an option's id, or None to say `cancelled`."""
+
+    def __init__(self, choose):
+        super().__init__()
+        self.asked = []
+        self._choose = choose
+
+    async def request_permission(self, session_id, tool_call, options, **more):
+        assert more == {}
+        self.asked.append((session_id, tool_call.title, [option.option_id for option in options]))
+        self._news.set()
+        choice = await self._choose()
+        outcome = {"outcome": "cancelled"} if choice is None else {"outcome": "selected", "optionId": choice}
+        return acp.RequestPermissionResponse.model_validate({"outcome": outcome})
+
+
+def test_the_sdk_answers_a_permission_request_and_a_slower_one_is_told(tmp_path):
+    """The slower client's SDK is sent `$/cancel_request`, which it may not know; it goes on all the same."""
+    slow_may_answer = asyncio.Event()
+
+    async def at_once():
+        return "once"
+
+    async def late():
+        await slow_may_answer.wait()
+        return "no"
+
+    async def main(program):
+        async with (
+            connected(program, client=Answering(late)) as (slow, slow_agent),
+            connected(program, client=Answering(at_once)) as (quick, quick_agent),
+        ):
+            await slow_agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            await quick_agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            session = (await slow_agent.new_session(cwd="/", mcp_servers=[])).session_id
+            running = asyncio.create_task(prompt(slow_agent, session, "delete x"))
+            await slow.until(lambda: slow.asked)
+            assert slow.asked == [(session, "delete x", ["once", "always", "no"])]
+            await quick_agent.load_session(cwd="/", session_id=session, mcp_servers=[])
+            assert (await running).stop_reason == "end_turn"
+            assert quick.asked == slow.asked
+            slow_may_answer.set()
+            await prompt(slow_agent, session, "/whoami")
+            assert slow.text()[0] == "Done: delete x"
+            assert "$/cancel_request" in slow.transport.methods
+            assert "$/cancel_request" not in quick.transport.methods
+
+    script = Path(__file__).parent / "cases" / "programs" / "asking.py"
+    with Program(tmp_path, script=script) as program:
+        run(lambda: main(program))
+
+
+@pytest.mark.parametrize("choice", [None, "fails"])
+def test_an_sdk_client_that_cannot_answer_leaves_it_to_others(tmp_path, choice):
+    async def cannot():
+        if choice == "fails":
+            raise acp.RequestError.internal_error()
+        return choice
+
+    async def main(program):
+        async with connected(program, client=Answering(cannot)) as (client, agent):
+            await agent.initialize(protocol_version=acp.PROTOCOL_VERSION)
+            session = (await agent.new_session(cwd="/", mcp_servers=[])).session_id
+            running = asyncio.create_task(prompt(agent, session, "delete x"))
+            await client.until(lambda: client.asked)
+            await prompt(agent, session, "/deny")
+            assert (await running).stop_reason == "end_turn"
+            assert "Not done: denied." in client.text()
+
+    script = Path(__file__).parent / "cases" / "programs" / "asking.py"
+    with Program(tmp_path, script=script) as program:
         run(lambda: main(program))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from gateway_trio.agents import HistoryItem
@@ -19,6 +20,7 @@ from gateway_trio.core.text import short
 from gateway_trio.execs import Status
 from gateway_trio.history import NEW_CONVERSATION, history
 from gateway_trio.log import get_logger
+from gateway_trio.permissions import decide
 from gateway_trio.store import StoreUnavailable
 
 if TYPE_CHECKING:
@@ -51,6 +53,8 @@ class Control:
             "ps": self._ps,
             "stop": self._stop,
             "kill": self._kill,
+            "allow": partial(decide, allow=True),
+            "deny": partial(decide, allow=False),
             "drain": self._drain,
             "undrain": self._undrain,
         }

@@ -26,14 +26,14 @@ from gateway_trio.journal import Over
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.turn import Turn
 
-__all__ = ["UPDATE_BYTES", "TooBig", "clean", "emit_for", "to_update"]
+__all__ = ["UPDATE_BYTES", "TooBig", "clean", "emit_for", "fit", "to_update"]
 
 #: No frame is over 256 KiB; this leaves room for what stands around an update.
 UPDATE_BYTES = 250 * 1024
 
 
 class TooBig(Exception):
-    """A tool call or plan that fits in no frame."""
+    """A tool call, a plan or a permission request that fits in no frame."""
 
 
 def emit_for(turn: Turn) -> Emit:
@@ -111,10 +111,18 @@ def to_update(emission: Emission) -> Mapping[str, Any]:
             data, extra = {"sessionUpdate": "plan"}, {"entries": [dict(entry) for entry in entries]}
         case _:
             raise TypeError(f"an agent cannot emit {type(emission).__name__}")
-    whole = _as_sent({**extra, **data})
+    return fit({**extra, **data}, str(data["sessionUpdate"]))
+
+
+def fit(message: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+    """Return a copy as a client will read it.
+
+    Raises `TooBig`, which says `what` it is, over `UPDATE_BYTES` of JSON, and TypeError for what is no JSON.
+    """
+    whole = _as_sent(message)
     size = len(json.dumps(whole))
     if size > UPDATE_BYTES:
-        raise TooBig(f"a {data['sessionUpdate']} of {size} bytes fits in no frame; at most {UPDATE_BYTES}")
+        raise TooBig(f"a {what} of {size} bytes fits in no frame; at most {UPDATE_BYTES}")
     return whole
 
 

@@ -60,8 +60,8 @@ async def recover(gateway: Gateway) -> None:
 async def _interrupt(session: Session, work: WorkRow, reason: str) -> None:
     change = Change("turn", work.id, TurnState.INTERRUPTED.value, work.seq, ends=True, key=work.key, reason=reason)
     move = MoveTurn(work.id, _NOT_ENDED, TurnState.INTERRUPTED)
-    entries = await session.record(work.id, lambda _: [change], move)
-    session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[0].number))
+    entries = await session.record(work.id, lambda _: session.log.last_words(change), move)
+    session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[-1].number))
 
 
 async def _queue(gateway: Gateway, session: Session, work: WorkRow) -> None:

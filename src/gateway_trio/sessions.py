@@ -20,11 +20,12 @@ from gateway_trio.core.events import Change, Entry, Log
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.session import Conversation
 from gateway_trio.core.text import Text
-from gateway_trio.journal import Journal
+from gateway_trio.journal import Journal, Reader
 from gateway_trio.saver import Saver
 from gateway_trio.store import AddSession, DropSession, EventRow, SessionRow, Store
 
 if TYPE_CHECKING:
+    from gateway_trio.permissions import Request
     from gateway_trio.tokens import Principal
     from gateway_trio.turn import Turn
 
@@ -86,6 +87,7 @@ class Session(Journal):
         self.epoch = row.epoch
         self.conversation: Conversation[Turn] = Conversation(queue_limit)
         self.usage: Usage | None = None  #: the newest; told, not stored
+        self.requests: dict[str, Request] = {}  #: the open permission requests, by id
         self._keyed: dict[str, Work] = {}
         self._holders = 0
 
@@ -126,6 +128,20 @@ class Session(Journal):
     async def growing(self, after: int) -> Sequence[int]:
         """Return the stored messages up to `after` that were unfinished then. Raises `StoreUnavailable`."""
         return await self._store.growing(self.id, after) if self.log.backed and self.log.trimmed else ()
+
+    def join(self, reader: Reader) -> None:
+        """A connection reads the session from now on."""
+        self.readers.add(reader)
+        self._attended()
+
+    def leave(self, reader: Reader) -> None:
+        """A connection reads it no more. Permission requests lapse some time after the last one."""
+        self.readers.discard(reader)
+        self._attended()
+
+    def _attended(self) -> None:
+        for request in self.requests.values():
+            request.attended(anybody=bool(self.readers))
 
     def joined(self, key: str | None) -> Work | None:
         """Return the turn or exec that this idempotency key named before."""

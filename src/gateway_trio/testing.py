@@ -20,12 +20,22 @@ from typing import Any
 import trio
 import trio.testing
 import trio_websocket
-from attrs import define, field
+from attrs import define, field, frozen
 
-from gateway_trio.agents import Agent, Emission, Emit, TextDelta, Turn
+from gateway_trio.agents import (
+    ALLOW_OR_REJECT,
+    Agent,
+    Decision,
+    Emission,
+    Emit,
+    PermissionOption,
+    TextDelta,
+    ToolCall,
+    Turn,
+)
 from gateway_trio.config import Config
 from gateway_trio.core import acp
-from gateway_trio.core.jsonrpc import notification, request
+from gateway_trio.core.jsonrpc import notification, request, result
 from gateway_trio.gateway import Gateway
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.server import serve
@@ -36,6 +46,7 @@ __all__ = [
     "STUCK",
     "AcpClient",
     "AcpError",
+    "AskFor",
     "ChatClient",
     "FailingStore",
     "KeptStore",
@@ -53,15 +64,25 @@ class _Stuck:
 
 STUCK = _Stuck()
 
-Step = str | float | Emission | Exception | _Stuck | Callable[[Turn, Emit], Awaitable[None]]
+
+@frozen
+class AskFor:
+    """A step of a script that asks for permission. The decision is kept in the agent's `decisions`."""
+
+    tool: ToolCall
+    options: Sequence[PermissionOption] = ALLOW_OR_REJECT
+
+
+Step = str | float | Emission | Exception | AskFor | _Stuck | Callable[[Turn, Emit], Awaitable[None]]
 
 
 class ScriptedAgent:
     """Answers each prompt by a script.
 
-    A step is a text to say, a number of seconds to sleep, an emission, an exception to raise, an async function
-    of turn and emit, or `STUCK`. `scripts` has them by prompt; a prompt that is not in it is said again.
-    `turns` are those that came, `running` counts those that have not ended.
+    A step is a text to say, a number of seconds to sleep, an emission, an exception to raise, an `AskFor`, an
+    async function of turn and emit, or `STUCK`. `scripts` has them by prompt; a prompt that is not in it is said
+    again. `turns` are those that came, `running` counts those that have not ended, `decisions` are what `AskFor`
+    got.
 
     `probes` has a script for each probe, in their order, of the steps that need no turn: seconds, an exception,
     `STUCK`. One that comes after them finds that the backend answers. `probed` are the times at which they came.
@@ -77,6 +98,7 @@ class ScriptedAgent:
         self.probes = list(probes)
         self.probed: list[float] = []
         self.turns: list[Turn] = []
+        self.decisions: list[Decision] = []
         self.running = 0
         self._released = trio.Event()
 
@@ -114,6 +136,8 @@ class ScriptedAgent:
                 await emit(TextDelta(step))
             case float() | int() | Exception() | _Stuck():
                 await self._wait(step)
+            case AskFor(tool, options):
+                self.decisions.append(await turn.ask_permission(tool, options))
             case _ if callable(step):
                 await step(turn, emit)
             case _:
@@ -286,6 +310,19 @@ class AcpClient:
 
     async def notify(self, method: str, params: Mapping[str, Any]) -> None:
         await self.send(notification(method, params))
+
+    async def reply(self, id_: Any, value: Any) -> None:
+        """Answer a request of the gateway's with this result."""
+        await self.send(result(id_, value))
+
+    async def select(self, asked: Mapping[str, Any], option_id: str) -> None:
+        """Answer `session/request_permission`, the frame of which is `asked`, with this option."""
+        await self.reply(asked["id"], {"outcome": {"outcome": "selected", "optionId": option_id}})
+
+    async def until_asked(self, nth: int = 1) -> dict[str, Any]:
+        """Return the nth frame that asks for permission."""
+        left = iter(range(nth - 1, -1, -1))
+        return await self.until(lambda f: f.get("method") == "session/request_permission" and next(left) == 0)
 
     async def ask(self, method: str, params: Mapping[str, Any] | None = None) -> int:
         """Send a request and return its id."""

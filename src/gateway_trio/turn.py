@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 from attrs import evolve, frozen
@@ -14,9 +14,13 @@ from gateway_trio.agents import Agent, AgentError, BackendUnavailable, Emit, una
 from gateway_trio.agents import Turn as View
 from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import Problem
+from gateway_trio.core.permission import CANCELLED
 from gateway_trio.core.session import Busy, Place, TurnState
 from gateway_trio.log import get_logger
 from gateway_trio.sessions import Session
+
+if TYPE_CHECKING:
+    from gateway_trio.permissions import Request
 
 __all__ = ["Ask", "Turn"]
 
@@ -58,6 +62,7 @@ class Turn(Place):
         self._gives_up = math.inf
         self._waiting = trio.CancelScope()
         self._active = 0.0
+        self._requests: set[Request] = set()  # permission requests that are open
         self._error: BaseException | None = None
 
     @property
@@ -76,10 +81,14 @@ class Turn(Place):
             self._asked = (outcome, reason)
             self._gives_up = trio.current_time() + cleanup_seconds
         self._scope.cancel()
+        for request in self._requests:  # after that: an agent that does not shield itself is not to go on
+            request.settle(CANCELLED)
         self._waiting.cancel()
 
     def close(self) -> None:
         """Let go of what only a turn without an outcome needs: a key may keep it for long."""
+        for request in self._requests:
+            request.settle(CANCELLED)
         self.ask = evolve(self.ask, text="", blocks=())
         self.refused.clear()
 
@@ -109,7 +118,8 @@ class Turn(Place):
         self._active = start = trio.current_time()
         while not self._done.is_set():
             now = trio.current_time()
-            limit = min(start + turn_seconds, self._active + idle_seconds)
+            idle_at = math.inf if self._requests else self._active + idle_seconds  # waiting for people is not idle
+            limit = min(start + turn_seconds, idle_at)
             if self._asked is not None:
                 if now >= self._gives_up:
                     return False
@@ -126,6 +136,18 @@ class Turn(Place):
     def emitted(self) -> None:
         """The agent is alive: its idle limit counts from now."""
         self._active = trio.current_time()
+
+    def asks(self, request: Request) -> None:
+        """The agent asks for permission. If the turn is being cancelled, nobody is to answer that any more."""
+        self._requests.add(request)
+        if self._asked is not None:
+            request.settle(CANCELLED)
+
+    def asks_no_more(self, request: Request) -> None:
+        """A request has ended: the idle limit counts again, from now."""
+        self._requests.discard(request)
+        self.emitted()
+        self._waiting.cancel()
 
     def outcome(self) -> tuple[TurnState, str | None, str | None]:
         """Return outcome, reason and a sentence for the user, from what was asked and how the body ended."""

@@ -24,7 +24,7 @@ from gateway_trio.agents import Turn as View
 from gateway_trio.breaker import Breaker
 from gateway_trio.config import Config
 from gateway_trio.core.breaker import asked_wait
-from gateway_trio.core.events import Change, Prompt
+from gateway_trio.core.events import Body, Change, Prompt
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.session import Busy, TurnState
@@ -32,6 +32,7 @@ from gateway_trio.drain import Coordinator
 from gateway_trio.emissions import emit_for
 from gateway_trio.history import history
 from gateway_trio.log import get_logger
+from gateway_trio.permissions import asker_for
 from gateway_trio.sessions import Session
 from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
 from gateway_trio.turn import Ask, Turn
@@ -185,9 +186,14 @@ class Turns:
         return False
 
     def _view(self, turn: Turn) -> View:
+        ask = asker_for(
+            turn,
+            lapse_seconds=self.config.session.permission_seconds,
+            store_seconds=self.config.drain.cleanup_seconds,
+        )
         return View(
             turn.session.id, turn.id, turn.ask.text, turn.ask.blocks, history(turn.session.log, without=turn.id),
-            turn.ask.principal, turn.draining, self._limiter,
+            turn.ask.principal, turn.draining, self._limiter, ask,
         )  # fmt: skip
 
     def _abandon(self, turn: Turn) -> None:
@@ -218,14 +224,18 @@ class Turns:
         turn.ended = change = self._change(turn, outcome, reason=reason, message=message)
         entries = None
         move = MoveTurn(turn.id, sources, outcome)
+
+        def bodies(_: int) -> list[Body]:
+            return turn.session.log.last_words(change)
+
         try:
-            entries = await turn.session.record(turn.id, lambda _: [change], move)
+            entries = await turn.session.record(turn.id, bodies, move)
         except StoreUnavailable as fault:
             log.warning("outcome not stored", turn=turn.id, outcome=outcome.value, error=str(fault))
         finally:
             if entries is None:
-                entries = turn.session.insist(turn.id, lambda _: [change], move)
-            turn.ended_at = entries[0].number
+                entries = turn.session.insist(turn.id, bodies, move)
+            turn.ended_at = entries[-1].number
             turn.close()
             if ran:
                 turn.session.conversation.end(turn, outcome)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from core.logs import end, running, say
 from gateway_trio.core.cursor import Cursor, Lost, Missing, Piece
 from gateway_trio.core.events import Kind, Log, Mark, Message, Update
+from gateway_trio.core.permission import ALLOW_OR_REJECT, CANCELLED, Answered, Asked
 
 PLENTY = 10**9
 
@@ -161,6 +162,24 @@ def test_resumed_begins_with_messages_whose_owner_had_not_ended():
 
 
 # --- trimming -------------------------------------------------------------------------------------
+
+
+def test_whoever_comes_is_given_the_requests_that_are_open_once():
+    log = Log(PLENTY)
+    for owner, id_ in (("t", "p1"), ("t", "p2"), ("hidden", "p3"), ("t", "p4")):
+        log.append(owner, Asked(id_, {}, ALLOW_OR_REJECT))
+    log.append("t", Answered("p1", CANCELLED))
+
+    def sees(entry):
+        return entry.owner != "hidden"
+
+    assert shown(pulled(Cursor.live(log, sees))) == [(2, 0, ""), (4, 0, "")]
+    assert shown(pulled(Cursor.resumed(log, sees, 2))) == [(2, 0, ""), (4, 0, ""), (5, 0, "")]
+    assert shown(pulled(Cursor(log, sees))) == [(1, 0, ""), (2, 0, ""), (4, 0, ""), (5, 0, "")]
+
+    late = Cursor.live(log, sees)
+    log.append("t", Answered("p2", CANCELLED))
+    assert shown(pulled(late)) == [(4, 0, ""), (6, 0, "")], "p2 was answered before it was pulled"
 
 
 def test_a_cursor_that_is_too_far_behind_is_told_which_numbers():

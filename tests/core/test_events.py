@@ -2,6 +2,7 @@
 
 from core.logs import end, running, say
 from gateway_trio.core.events import MESSAGE_CHARS, Entry, Kind, Log, Mark, Message, Prompt, Update
+from gateway_trio.core.permission import ALLOW_OR_REJECT, CANCELLED, Answered, Asked
 
 PLENTY = 10**9
 
@@ -148,3 +149,56 @@ def test_a_backed_log_does_not_remember_what_a_store_has():
         log.append("t", Update({}))
     assert log.get(1) is None
     assert log.gone(3) == []
+
+
+def asked(log, owner, id_):
+    return log.append(owner, Asked(id_, {"title": "x"}, ALLOW_OR_REJECT))
+
+
+def test_a_permission_request_closes_the_open_message_and_is_open_until_its_answer():
+    log = Log(PLENTY)
+    say(log, "t", "abc")
+    say(log, "t", "abc")
+    one, two, other = asked(log, "t", "p1"), asked(log, "t", "p2"), asked(log, "u", "p3")
+    assert not any(entry.open for entry in log if isinstance(entry.body, Message))
+    assert log.unanswered() == [one, two, other]
+    assert log.unanswered("t") == [one, two]
+    log.append("t", Answered("p2", CANCELLED))
+    assert (one.open, two.open, other.open) == (True, False, True)
+    log.append("t", Answered("p2", CANCELLED))
+    assert log.unanswered() == [one, other]
+
+
+def test_nothing_of_an_owner_is_open_behind_its_end():
+    log = Log(PLENTY)
+    one, other = asked(log, "t", "p1"), asked(log, "u", "p2")
+    log.append("t", running("t"))
+    assert one.open
+    log.append("t", end("t"))
+    assert (one.open, other.open) == (False, True)
+
+
+def test_an_open_request_stays_and_counts():
+    log = Log(keep_bytes=1)
+    entry = asked(log, "t", "p1")
+    assert entry.bytes > Entry(1, "t", Update({})).bytes + 10
+    for _ in range(3):
+        log.append("u", Update({}))
+    assert [kept.number for kept in log] == [1, 4]
+    log.append("t", Answered("p1", CANCELLED))
+    assert [kept.number for kept in log] == [5]
+
+
+def test_the_last_words_of_a_turn_answer_what_it_left_asked():
+    log = Log(PLENTY)
+    asked(log, "t", "p1"), asked(log, "u", "p2")
+    assert log.last_words(end("t")) == [Answered("p1", CANCELLED), end("t")]
+    assert log.last_words(end("v")) == [end("v")]
+
+
+def test_a_restored_request_is_open_until_its_answer():
+    before = Log(PLENTY)
+    asked(before, "t", "p1"), asked(before, "t", "p2")
+    before.append("t", Answered("p1", CANCELLED))
+    log = Log.restored(PLENTY, 3, [Entry(e.number, e.owner, e.body) for e in before])
+    assert [entry.number for entry in log.unanswered()] == [2]

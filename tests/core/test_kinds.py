@@ -22,7 +22,7 @@ def test_the_built_ins_are_those_of_the_design():
     by_lane = {(c.lane, c.role): set() for c in BUILT_INS.values()}
     for command in BUILT_INS.values():
         by_lane[command.lane, command.role].add(command.name)
-    control = "help commands status whoami history ps stop kill"
+    control = "help commands status whoami history ps stop kill allow deny"
     assert by_lane == {
         (Lane.CONTROL, Role.USER): set(control.split()),
         (Lane.CONTROL, Role.ADMIN): {"drain", "undrain", "restart", "reload"},
@@ -37,6 +37,7 @@ def test_the_built_ins_are_those_of_the_design():
         (Takes.NOTHING, [""], ["x"]),
         (Takes.NUMBER, ["", "1", "250"], ["0", "-1", "x", "1 2", "1.5", "²", "٣", "9" * 10]),
         (Takes.ID, ["3", "e-17"], ["", "3 4"]),
+        (Takes.MAYBE_ID, ["", "p3"], ["p3 p4"]),
         (Takes.TEXT, ["x", "x y"], [""]),
         (Takes.WHY, ["", "new disk", "x" * 1000], ["x" * 1001]),
         (Takes.REASON, ["", "operator", "backend", "restart"], ["shutdown", "x", "backend now"]),

@@ -1,12 +1,14 @@
 """An event's body and text come back from what a database keeps of them as they were."""
 
 import math
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
+from gateway_trio.core.permission import Answered, Asked, Decision, OptionKind, PermissionOption
 from gateway_trio.core.rows import dump_body, dump_text, load_body, load_text
 
 # Texts may hold NUL, and half a surrogate pair.
@@ -28,7 +30,17 @@ CHANGES = st.builds(
     Change, st.sampled_from(["turn", "exec"]), TEXTS, TEXTS, st.integers(0), st.booleans(), st.none() | TEXTS,
     st.none() | TEXTS, st.none() | st.integers(0), JSON, st.none() | TEXTS,
 )  # fmt: skip
-BODIES = st.one_of(PROMPTS, CHANGES, st.builds(Message, st.sampled_from(Kind)), st.builds(Update, JSON))
+OPTIONS = st.builds(PermissionOption, TEXTS, TEXTS, st.sampled_from(get_args(OptionKind)))
+ASKED = st.builds(Asked, TEXTS, st.dictionaries(TEXTS, JSON), st.lists(OPTIONS, max_size=3).map(tuple))
+DECISIONS = st.builds(Decision, st.sampled_from(["selected", "lapsed"]), st.none() | OPTIONS, st.none() | TEXTS)
+BODIES = st.one_of(
+    PROMPTS,
+    CHANGES,
+    ASKED,
+    st.builds(Answered, TEXTS, DECISIONS),
+    st.builds(Message, st.sampled_from(Kind)),
+    st.builds(Update, JSON),
+)
 
 
 @given(BODIES)
@@ -63,3 +75,18 @@ def test_what_is_no_json_and_a_kind_that_there_is_not_are_errors():
         dump_body(Update(object()))
     with pytest.raises(ValueError, match="poem"):
         load_body("poem", "{}")
+
+
+ALLOW = PermissionOption("a", "Allow", "allow_once")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        Asked("p1", {"title": "rm"}, (ALLOW,)),
+        Answered("p1", Decision("selected", ALLOW, "ann")),
+        Answered("p1", Decision("lapsed")),
+    ],
+)
+def test_a_permission_request_and_its_answer_come_back(body):
+    assert load_body(*dump_body(body)) == body

@@ -13,28 +13,37 @@ An agent leaves `run` in one of these ways:
 * `AgentError`: a sentence for the user;
 * anything else: logged with its traceback and shown as an internal error.
 
+Where somebody must allow what it is about to do, it asks with `turn.ask_permission`.
+
 It is cancelled through its scope and should let `trio.Cancelled` pass. One that does not costs its own turn
-only: after `cleanup_seconds` the turn is recorded without it, and its next `emit` raises `TurnOver`.
+only: after `cleanup_seconds` the turn is recorded without it, and its next `emit` or `ask_permission` raises
+`TurnOver`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import trio
 from attrs import field, frozen
 from attrs.validators import in_
 
+from gateway_trio.core.permission import ALLOW_OR_REJECT, LAPSED, Decision, PermissionOption
+
 __all__ = [
+    "ALLOW_OR_REJECT",
     "Agent",
     "AgentError",
     "AgentUnusable",
+    "AskPermission",
     "BackendRejected",
     "BackendUnavailable",
+    "Decision",
     "Emission",
     "Emit",
     "HistoryItem",
+    "PermissionOption",
     "Plan",
     "ProbedAgent",
     "Stop",
@@ -72,7 +81,7 @@ class BackendUnavailable(AgentError):
 
 
 class TurnOver(Exception):
-    """Raised by `emit` once the turn has its outcome: whoever still runs was given up."""
+    """Raised by `emit` and `ask_permission` once the turn has its outcome: whoever still runs was given up."""
 
 
 @frozen
@@ -134,6 +143,7 @@ class Stop:
 
 Emission = TextDelta | ThoughtDelta | ToolCall | ToolUpdate | Plan | Usage | Stop
 Emit = Callable[[Emission], Awaitable[None]]
+AskPermission = Callable[[ToolCall, Sequence[PermissionOption]], Awaitable[Decision]]
 
 
 @frozen
@@ -148,9 +158,17 @@ class HistoryItem:
 _T = TypeVar("_T")
 
 
+async def _nobody(_tool: ToolCall, _options: Sequence[PermissionOption]) -> Decision:
+    await trio.lowlevel.checkpoint()
+    return LAPSED
+
+
 @frozen(eq=False)
 class Turn:
-    """What an agent gets of the prompt that it answers."""
+    """What an agent gets of the prompt that it answers.
+
+    One that a test makes by hand has nobody to ask for permission: its requests lapse at once.
+    """
 
     session_id: str
     id: str
@@ -160,6 +178,29 @@ class Turn:
     principal: str
     draining: trio.Event  #: set when a restart or a shutdown has begun: cut yourself short if you can
     _limiter: trio.CapacityLimiter
+    _ask_permission: AskPermission = _nobody
+
+    async def ask_permission(
+        self, tool: ToolCall, options: Sequence[PermissionOption] = ALLOW_OR_REJECT
+    ) -> Decision:
+        """Ask everyone in the session whether this tool call may be made; return how that was decided.
+
+        The first who selects an option decides, over ACP or with `/allow` and `/deny`. A request lapses when
+        the session had no client for `[session] permission_seconds`, and is `cancelled` with its turn. Only
+        `decision.allowed` is a yes. The wait does not count for `turn_idle_seconds`, but for `turn_seconds`. At
+        most 16 requests of a turn are open; a further one waits until one of them has ended.
+
+        Args:
+            tool: what it is about; `title` is what people read. It may have been emitted before, or be emitted
+                later, under the same id.
+            options: what may be answered, 1 to 16, each with an id of its own.
+
+        Raises `TurnOver` once the turn has its outcome, `AgentError` for a request that no frame or store would
+        take, ValueError for options that are none and TypeError for what is no JSON. Cancelling ends the request,
+        for everyone who was asked, as `cancelled`.
+
+        """
+        return await self._ask_permission(tool, options)
 
     async def run_sync(self, function: Callable[..., _T], *args: Any) -> _T:
         """Run a blocking function in a thread that does not count against Trio's default limiter.

@@ -75,6 +75,7 @@ class Cursor:
         self._offsets: dict[int, int] = {}
         self._lost: deque[int] = deque()
         self._page = _Page(0, -1, {})
+        self._asked = deque(entry for entry in log.unanswered() if entry.number < start and sees(entry))
 
     @classmethod
     def live(cls, log: Log, sees: Callable[[Entry], bool], *, whole: bool = False) -> Cursor:
@@ -120,13 +121,26 @@ class Cursor:
 
         `Missing` comes again and again until `give` was called.
         """
-        return self._told_loss() or self._rest_of_closed(room) or self._next_number(room) or self._new_text(room)
+        return (
+            self._told_loss()
+            or self._still_asked()
+            or self._rest_of_closed(room)
+            or self._next_number(room)
+            or self._new_text(room)
+        )
 
     def _told_loss(self) -> Lost | None:
         if not self._lost:
             return None
         number = self._lost.popleft()
         return Lost(number, number)
+
+    def _still_asked(self) -> Piece | None:
+        while self._asked:
+            entry = self._asked.popleft()
+            if entry.open:
+                return Piece(entry)
+        return None
 
     def _get(self, number: int) -> Entry | None:
         entry = self._log.get(number)

@@ -2,7 +2,8 @@
 
 Only text grows. An agent's answer, a thought and an exec's output are *messages*: one numbered entry each,
 appended at its end while it is open. Every other entry is complete when it is written. Any other entry of a
-turn or an exec closes that owner's open message first, so an owner's events never stand before its text.
+turn or an exec closes that owner's open message first, so an owner's events never stand before its text. A
+permission request (`Asked`) is open until its `Answered` follows; what is open is not forgotten.
 
 It is read through `core.cursor`.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from attrs import define, field, frozen
 
+from gateway_trio.core.permission import CANCELLED, Answered, Asked
 from gateway_trio.core.text import Text
 
 __all__ = [
@@ -89,7 +91,7 @@ class Update:
     data: Any
 
 
-Body = Prompt | Message | Change | Update
+Body = Prompt | Message | Change | Update | Asked | Answered
 
 
 @define(eq=False)
@@ -111,6 +113,8 @@ class Entry:
                 return _ENTRY_BYTES + len(text) + len(repr(blocks))
             case Update(data):
                 return _ENTRY_BYTES + len(repr(data))
+            case Asked(_, tool, options):
+                return _ENTRY_BYTES + len(repr(tool)) + len(repr(options))
         return _ENTRY_BYTES
 
     @property
@@ -130,7 +134,7 @@ class Mark:
 class Log:
     """The events of one session, numbered from 1 without a gap.
 
-    At most `keep_bytes` of closed entries are kept; the oldest go first. An open message stays. Where a durable
+    At most `keep_bytes` of closed entries are kept; the oldest go first. What is open stays. Where a durable
     store has them all the log is *backed*: what it does not keep any more is not lost, but to be fetched.
     """
 
@@ -142,20 +146,20 @@ class Log:
         self._bytes = 0
         self._entries: OrderedDict[int, Entry] = OrderedDict()  # its first is found in constant time
         self._open: dict[str, Entry] = {}
+        self._asked: dict[int, Entry] = {}  # the open permission requests
         self._ended: dict[str, int] = {}
         self._gone: dict[str, list[Entry]] = {}  # messages not kept any more, as long as their owner's end is
 
     @classmethod
     def restored(cls, keep_bytes: int, last: int, newest: Iterable[Entry]) -> Log:
-        """Return a backed log that goes on after `last`; `newest` are the last entries, in order and closed."""
+        """Return a backed log that goes on after `last`; `newest` are the last entries, in order."""
         log = cls(keep_bytes, backed=True)
         log.last = log.trimmed = last
         for entry in newest:
             log.trimmed = min(log.trimmed, entry.number - 1)
             log._entries[entry.number] = entry
             log._bytes += entry.bytes
-            if isinstance(entry.body, Change) and entry.body.ends:
-                log._ended[entry.owner] = entry.number
+            log._open_or_close(entry)
         return log
 
     def __iter__(self) -> Iterator[Entry]:
@@ -179,10 +183,23 @@ class Log:
         if isinstance(body, Message):
             entry.open = True
             self._open[owner] = entry
-        elif isinstance(body, Change) and body.ends:
-            self._ended[owner] = entry.number
+        self._open_or_close(entry)
         self._grow(entry.bytes)
         return entry
+
+    def _open_or_close(self, entry: Entry) -> None:
+        match entry.body:
+            case Change(ends=True):
+                self._ended[entry.owner] = entry.number
+                for asked in self.unanswered(entry.owner):
+                    self._close_asked(asked)
+            case Asked():
+                entry.open = True
+                self._asked[entry.number] = entry
+            case Answered(id_):
+                for asked in self.unanswered():
+                    if isinstance(asked.body, Asked) and asked.body.id == id_:
+                        self._close_asked(asked)
 
     def room(self, owner: str, kind: Kind) -> int:
         """Return how many characters the owner's open message of this kind still takes; 0 if there is none."""
@@ -211,6 +228,15 @@ class Log:
     def open_messages(self) -> Iterator[Entry]:
         return iter(sorted(self._open.values(), key=lambda entry: entry.number))
 
+    def unanswered(self, owner: str | None = None) -> list[Entry]:
+        """Return the permission requests that are open, oldest first: of one owner, or of all if that is None."""
+        return [entry for entry in self._asked.values() if owner in (None, entry.owner)]
+
+    def last_words(self, change: Change) -> list[Body]:
+        """Return an outcome, behind an answer to each permission request that its turn left open."""
+        left = (entry.body for entry in self.unanswered(change.id))
+        return [*(Answered(body.id, CANCELLED) for body in left if isinstance(body, Asked)), change]
+
     def unended(self, after: int) -> list[Entry]:
         """Return the messages numbered `after` or lower whose owner had not ended by `after`."""
         return [
@@ -225,6 +251,10 @@ class Log:
         """Return, without their texts, those that `unended` would have if they were kept; oldest first."""
         found = [e for owner, es in self._gone.items() if self._ended.get(owner, after + 1) > after for e in es]
         return sorted((entry for entry in found if entry.number <= after), key=lambda entry: entry.number)
+
+    def _close_asked(self, asked: Entry) -> None:
+        asked.open = False
+        del self._asked[asked.number]
 
     def _grow(self, size: int) -> None:
         self._bytes += size

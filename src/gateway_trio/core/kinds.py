@@ -60,6 +60,7 @@ class Takes(enum.Enum):
     NOTHING = ""
     NUMBER = "[n]"
     ID = "ID"
+    MAYBE_ID = "[ID]"
     TEXT = "TEXT"
     WHY = "[WHY]"
     REASON = "[REASON]"
@@ -73,6 +74,8 @@ class Takes(enum.Enum):
                 return re.fullmatch(r"|[1-9][0-9]{0,8}", rest) is not None
             case Takes.ID:
                 return len(rest.split()) == 1
+            case Takes.MAYBE_ID:
+                return len(rest.split()) <= 1
             case Takes.TEXT:
                 return rest != ""
             case Takes.WHY:
@@ -122,6 +125,8 @@ BUILT_INS: Mapping[str, BuiltIn] = MappingProxyType(
             ("ps", Lane.CONTROL, Role.USER, Takes.NOTHING, "the execs that run or wait"),
             ("stop", Lane.CONTROL, Role.USER, Takes.NOTHING, "end this session's turn and its queue"),
             ("kill", Lane.CONTROL, Role.USER, Takes.ID, "end an exec of yours; any, for an admin"),
+            ("allow", Lane.CONTROL, Role.USER, Takes.MAYBE_ID, "allow what the agent asks for"),
+            ("deny", Lane.CONTROL, Role.USER, Takes.MAYBE_ID, "deny what the agent asks for"),
             ("drain", Lane.CONTROL, Role.ADMIN, Takes.WHY, "let no new turn start"),
             ("undrain", Lane.CONTROL, Role.ADMIN, Takes.REASON, "let turns start again"),
             ("restart", Lane.CONTROL, Role.ADMIN, Takes.NOTHING, "drain, then restart the gateway"),

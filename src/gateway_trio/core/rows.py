@@ -10,12 +10,13 @@ import json
 from typing import Any
 
 from gateway_trio.core.events import Body, Change, Kind, Message, Prompt, Update
+from gateway_trio.core.permission import Answered, Asked, Decision, PermissionOption
 
 __all__ = ["dump_body", "dump_text", "load_body", "load_text"]
 
 
 def dump_body(body: Body) -> tuple[str, str]:
-    """Return a body's kind (`prompt`, `message`, `change`, `update`) and the rest of it as JSON.
+    """Return a body's kind, a word, and the rest of it as JSON.
 
     Raises TypeError or ValueError for what is no JSON.
     """
@@ -24,6 +25,11 @@ def dump_body(body: Body) -> tuple[str, str]:
             return "message", kind.value
         case Update(data):
             return "update", _dump(data)
+        case Asked(id_, tool, options):
+            return "asked", _dump([id_, tool, [_option(option) for option in options]])
+        case Answered(id_, decision):
+            option = None if decision.option is None else _option(decision.option)
+            return "answered", _dump([id_, decision.outcome, option, decision.by])
         case Prompt():
             return "prompt", _dump(_given(body, blocks=list(body.blocks)))
         case Change():
@@ -42,6 +48,12 @@ def load_body(kind: str, rest: str) -> Body:
             return Prompt(**given | {"blocks": tuple(given.get("blocks", ()))})
         case "change":
             return Change(**json.loads(rest))
+        case "asked":
+            id_, tool, options = json.loads(rest)
+            return Asked(id_, tool, tuple(PermissionOption(*option) for option in options))
+        case "answered":
+            id_, outcome, option, by = json.loads(rest)
+            return Answered(id_, Decision(outcome, None if option is None else PermissionOption(*option), by))
         case _:
             raise ValueError(f"there is no event of kind {kind!r}")
 
@@ -58,6 +70,10 @@ def dump_text(text: str) -> str | bytes:
 def load_text(stored: str | bytes) -> str:
     """Return the text that `dump_text` made this of."""
     return stored if isinstance(stored, str) else stored.decode("utf-8", "surrogatepass")
+
+
+def _option(option: PermissionOption) -> list[str]:
+    return [option.id, option.name, option.kind]
 
 
 def _given(body: Prompt | Change, **instead: Any) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 Each frame is taken apart by `core.jsonrpc`, its parameters by `core.acp`, and the method by one table, which has
 the methods of `acp_sessions`, `acp_prompts` and `acp_operations`. A method's handler is synchronous; the few
 that must wait (a session's row, a config file) do so in a task of the connection, and answer when they have it.
+What we ask of the client is in `acp_permissions`.
 
 A response never overtakes what it answers: that to a prompt is written by the cursor that has just written the
 event with the outcome, that to a load by the cursor that has passed what stood in the log. All others go
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import gateway_trio
 from gateway_trio.core import acp
 from gateway_trio.core.cursor import Lost, Piece
-from gateway_trio.core.events import Change
+from gateway_trio.core.events import Change, Entry
 from gateway_trio.core.jsonrpc import (
     Close,
     Notification,
@@ -34,8 +35,10 @@ from gateway_trio.core.jsonrpc import (
     result,
 )
 from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.permission import Asked
 from gateway_trio.dialects.acp_frames import ROOM, commands_update, frames_of, usage_update
 from gateway_trio.dialects.acp_operations import OperatorMethods
+from gateway_trio.dialects.acp_permissions import PermissionMethods
 from gateway_trio.dialects.acp_prompts import PromptMethods
 from gateway_trio.dialects.acp_sessions import SessionMethods
 from gateway_trio.dialects.attachments import Attachment, Attachments
@@ -62,6 +65,7 @@ class AcpDialect:
         self._initialized = False
         self._speaks_ours = False
         self.prompts = prompts = PromptMethods(self)
+        self._permissions = PermissionMethods(connection)
         operator = OperatorMethods(self)
         self.leaving: dict[str, list[RequestId]] = {}  #: session → each `session/close` that waits for its rest
         self._sessions = sessions = SessionMethods(self)
@@ -93,8 +97,8 @@ class AcpDialect:
                 self._request(id_, method, params)
             case Notification(method, params):
                 self._notified(method, params)
-            case Response():
-                pass  # to nothing that we asked
+            case Response(id_, value, fault):
+                self._permissions.answered(id_, value, fault)
             case (id_, fault):
                 self.refuse(id_, fault)
 
@@ -187,13 +191,16 @@ class AcpDialect:
         return self.attachments.fetching
 
     def _render(self, attachment: Attachment, piece: Piece | Lost) -> list[str]:
-        frames = frames_of(attachment.session.id, piece)
-        if isinstance(piece, Piece) and isinstance(change := piece.entry.body, Change) and change.ends:
-            frames += self.prompts.ended(change)
-        return frames
+        ended = self._permissions.ended()
+        match piece:
+            case Piece(Entry(body=Asked() as asked, open=True) as entry):
+                return [*ended, *self._permissions.ask(attachment.session, entry, asked)]
+            case Piece(Entry(body=Change(ends=True) as change)):
+                return [*ended, *frames_of(attachment.session.id, piece), *self.prompts.ended(change)]
+        return [*ended, *frames_of(attachment.session.id, piece)]
 
     def _idle(self, attachment: Attachment) -> list[str]:
-        if overdue := self.prompts.overdue(attachment):
+        if overdue := self._permissions.ended() + self.prompts.overdue(attachment):
             return overdue
         usage = attachment.session.usage
         if usage is None or usage is attachment.usage:

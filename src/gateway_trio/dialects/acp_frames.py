@@ -13,9 +13,10 @@ from gateway_trio.core.cursor import Lost, Piece
 from gateway_trio.core.events import Change, Entry, Kind, Message, Prompt, Update
 from gateway_trio.core.jsonrpc import RequestId, encode, error, problem, result
 from gateway_trio.core.kinds import Role
+from gateway_trio.core.permission import Answered, Asked, Decision
 from gateway_trio.history import NEW_CONVERSATION
 
-__all__ = ["ROOM", "answer", "commands_update", "frames_of", "usage_update"]
+__all__ = ["ROOM", "answer", "commands_update", "frames_of", "meta", "usage_update"]
 
 #: Characters in a chunk. In JSON each is at most 12 bytes, so that no frame is over 256 KiB.
 ROOM = 16 * 1024
@@ -47,15 +48,33 @@ def frames_of(session_id: str, piece: Piece | Lost) -> list[str]:
         case Update(data) if data == NEW_CONVERSATION:
             return [encode(acp.info(session_id, {"seq": entry.number, "newConversation": True}))]
         case Update(data):
-            return [encode(acp.update(session_id, data, _meta(entry)))]
+            return [encode(acp.update(session_id, data, meta(entry)))]
+        case Asked() as asked:
+            about = {
+                "id": asked.id,
+                "state": "asked",
+                "toolCallId": asked.tool["toolCallId"],
+                "title": asked.title,
+            }
+            return [encode(acp.info(session_id, {**meta(entry), "permission": about}))]
+        case Answered(id_, decision):
+            return [
+                encode(acp.info(session_id, {**meta(entry), "permission": {"id": id_, **_decision(decision)}}))
+            ]
 
 
-def _meta(entry: Entry) -> dict[str, Any]:
+def meta(entry: Entry) -> dict[str, Any]:
+    """Return the number of an event and whose it is."""
     return {"seq": entry.number, "execId" if entry.owner.startswith("x") else "turnId": entry.owner}
 
 
 def _chunk(session_id: str, kind: str, entry: Entry, at: int, text: str) -> str:
-    return encode(acp.chunk(session_id, kind, text, f"m{entry.number}", {**_meta(entry), "at": at}))
+    return encode(acp.chunk(session_id, kind, text, f"m{entry.number}", {**meta(entry), "at": at}))
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    option = decision.option
+    return {"state": decision.outcome, "optionId": None if option is None else option.id, "by": decision.by}
 
 
 def _change(change: Change) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class Attachments:
         self.drop(session.id)
         attachment = self._by_id[session.id] = Attachment(session, cursor)
         self._turns.append(attachment)
-        session.readers.add(self._connection)
+        session.join(self._connection)
         self._connection.poke()
         return attachment
 
@@ -83,7 +83,7 @@ class Attachments:
         attachment = self._by_id.pop(session_id, None)
         if attachment is not None:
             self._turns.remove(attachment)
-            attachment.session.readers.discard(self._connection)
+            attachment.session.leave(self._connection)
 
     def clear(self) -> None:
         for session_id in list(self._by_id):

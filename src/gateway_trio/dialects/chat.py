@@ -14,6 +14,7 @@ from gateway_trio.core.cursor import Cursor, Lost, Piece
 from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
 from gateway_trio.core.jsonrpc import CLOSES, Close, Problem
 from gateway_trio.core.lifecycle import Phase
+from gateway_trio.core.permission import Answered, Asked
 from gateway_trio.core.text import short
 from gateway_trio.desk import Prompted
 from gateway_trio.dialects.attachments import Attachment, Attachments
@@ -118,6 +119,10 @@ class ChatDialect:
                 return [piece.text]
             case Change() as change:
                 return self._change(attachment, change)
+            case Asked() as asked if piece.entry.open:
+                return [f"· the agent asks: {asked.title} (/allow {asked.id}, /deny {asked.id})"]
+            case Answered() as answered:
+                return [f"· {answered.words}"]
             case Update(data) if isinstance(data, dict) and data.get("sessionUpdate") == "tool_call":
                 return [f"· {data.get('title', 'a tool')}"]
         return []
