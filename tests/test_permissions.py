@@ -7,8 +7,8 @@ from gateway_trio.agents import AgentError, PermissionOption, Plan, TextDelta, T
 from gateway_trio.config import AuthConfig, Config, DrainConfig, SessionConfig, TokenConfig
 from gateway_trio.core.permission import Answered
 from gateway_trio.desk import Prompted
-from gateway_trio.permissions import MOST_OPEN, decide
 from gateway_trio.memory_store import MemoryStore
+from gateway_trio.permissions import MOST_OPEN, decide
 from gateway_trio.store import AddEvent
 from gateway_trio.testing import STUCK, AskFor, FailingStore, ScriptedAgent
 from memory import SlowListener, acp_lab, ours_of, states

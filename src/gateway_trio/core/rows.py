@@ -32,8 +32,7 @@ def dump_body(body: Body) -> tuple[str, str]:
             return "answered", _dump([id_, decision.outcome, option, decision.by])
         case Prompt():
             return "prompt", _dump(_given(body, blocks=list(body.blocks)))
-        case Change():
-            return "change", _dump(_given(body))
+    return "change", _dump(_given(body))
 
 
 def load_body(kind: str, rest: str) -> Body:
