@@ -204,7 +204,7 @@ async def test_starting_that_is_given_up_leaves_at_once_and_closes_by_itself(lim
         await worker.start()
     assert scope.cancelled_caught
     engine.going.set()
-    await worker.aclose()
+    await trio.to_thread.run_sync(worker._thread.join, 60)
     assert engine.steps[0] == "open"
     assert engine.steps[-1] == "close"
 
