@@ -115,7 +115,7 @@ class MemoryStore:
                 _put(self._works, id_, work, undo)
             case MoveTurn(id_, sources, state):
                 turn = self._works.get(id_)
-                if turn is None or turn.state not in sources:
+                if turn is None or turn.kind != "turn" or turn.state not in sources:
                     raise StoreUnavailable(f"turn {id_} is not {sorted(s.value for s in sources)}")
                 _put(self._works, id_, evolve(turn, state=state), undo)
             case AddExec():

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from gateway_trio.store import StoreUnavailable
 
-__all__ = ["MIGRATIONS", "migrate"]
+__all__ = ["MIGRATIONS", "migrate", "version_of"]
 
 _VERSION_1 = (
     """CREATE TABLE sessions (
@@ -89,28 +89,12 @@ def _first(db: sqlite3.Connection) -> None:
 MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_first,)
 
 
-def migrate(
-    db: sqlite3.Connection, path: Path, migrations: Sequence[Callable[[sqlite3.Connection], None]] = MIGRATIONS
-) -> None:
-    """Bring a database to the newest version, all in one transaction or not at all.
+def version_of(db: sqlite3.Connection, path: Path, newest: int = len(MIGRATIONS)) -> int:
+    """Return how many migrations a database has had, 0 for one with nothing in it. It changes nothing.
 
     `path` is what to call it. Raises `StoreUnavailable` for one that a newer program made, or another program,
-    and sqlite3's errors.
+    and sqlite3's errors for what is no database.
     """
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        version = _version(db, path, len(migrations))
-        for step in migrations[version:]:
-            step(db)
-        db.execute(f"PRAGMA user_version = {len(migrations)}")
-        db.execute("COMMIT")
-    except BaseException:
-        if db.in_transaction:
-            db.execute("ROLLBACK")
-        raise
-
-
-def _version(db: sqlite3.Connection, path: Path, newest: int) -> int:
     (version,) = db.execute("PRAGMA user_version").fetchone()
     (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
     if version > newest:
@@ -121,3 +105,21 @@ def _version(db: sqlite3.Connection, path: Path, newest: int) -> int:
     if tables and not version:
         raise StoreUnavailable(f"the store {path} is another program's database, and was left as it is")
     return int(version)
+
+
+def migrate(
+    db: sqlite3.Connection, path: Path, migrations: Sequence[Callable[[sqlite3.Connection], None]] = MIGRATIONS
+) -> None:
+    """Bring a database to the newest version, all in one transaction or not at all.
+
+    Raises what `version_of` raises.
+    """
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        for step in migrations[version_of(db, path, len(migrations)) :]:
+            step(db)
+        db.execute(f"PRAGMA user_version = {len(migrations)}")
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")

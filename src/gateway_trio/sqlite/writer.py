@@ -15,7 +15,7 @@ from gateway_trio.sqlite.changes import Changes
 from gateway_trio.sqlite.faults import sentence
 from gateway_trio.sqlite.lock import Lock
 from gateway_trio.sqlite.retention import Retention
-from gateway_trio.sqlite.schema import migrate
+from gateway_trio.sqlite.schema import migrate, version_of
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.worker import Job
 
@@ -52,6 +52,7 @@ class Writer:
     def open(self) -> None:
         """Take the lock, make or migrate the database, drop what has expired. Raises `StoreUnavailable`."""
         try:
+            self._path = Path(os.path.realpath(self._path))  # so that one file has one lock
             _make_directory(self._path.parent)
             self._open.enter_context(Lock(self._path))
             os.close(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600))  # SQLite would go by the umask
@@ -62,6 +63,7 @@ class Writer:
     def _connect(self) -> None:
         db = self._db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None)
         self._open.callback(db.close)
+        version_of(db, self._path)  # before anything is changed
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute(f"PRAGMA journal_size_limit = {_JOURNAL_BYTES}")

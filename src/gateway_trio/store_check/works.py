@@ -81,6 +81,7 @@ async def an_exec_ends_once(store: Store) -> None:
     await refuses(store, ended)
     await store.commit([begun])
     await refuses(store, begun)
+    await refuses(store, moved("exec-1", S.FAILED, S.RUNNING))
     same([work.id for work in await unfinished(store, "exec")], ["exec-1"], "the execs that run")
     await store.commit([ended])
     await refuses(store, ended)
