@@ -56,12 +56,15 @@ async def faults(config: Config, environ: Mapping[str, str]) -> list[str]:
     return found
 
 
-async def program_fault(argv: Sequence[str], hidden: tuple[str, ...]) -> str | None:
+async def program_fault(
+    argv: Sequence[str], hidden: tuple[str, ...], seconds: float = CHECK_SECONDS
+) -> str | None:
     """Run a program that looks whether it would come up, and return in words why not, or None.
 
     Args:
-        argv: the program. It is good if it exits with 0 within `CHECK_SECONDS`; else what it prints says why.
+        argv: the program. It is good if it exits with 0; else what it prints says why.
         hidden: values that what it prints must not show.
+        seconds: for it to end, from its start.
 
     It runs as an exec does, but in this process's directory and environment, without its supervisor. Cancelling
     kills it.
@@ -75,7 +78,7 @@ async def program_fault(argv: Sequence[str], hidden: tuple[str, ...]) -> str | N
     environ = {name: value for name, value in os.environ.items() if name not in _OURS}
     facts = await run_exec(
         Spawn(f"check-{secrets.token_hex(8)}", tuple(argv), environ, "."),
-        Limits(CHECK_SECONDS, term_seconds=2, background="kill", output_bytes=_SAID_BYTES, secrets=hidden),
+        Limits(seconds, term_seconds=2, background="kill", output_bytes=_SAID_BYTES, secrets=hidden),
         Stop(),
         hear,
     )
@@ -84,6 +87,6 @@ async def program_fault(argv: Sequence[str], hidden: tuple[str, ...]) -> str | N
     ended = {
         Status.EXITED: f"exit code {facts.exit_code}",
         Status.SIGNALLED: f"signal {facts.signal}",
-        Status.TIMEOUT: f"no end in {CHECK_SECONDS:g} s",
+        Status.TIMEOUT: f"no end in {seconds:g} s",
     }.get(facts.status, facts.error or facts.status.value)
     return f"{ended}: {''.join(said).strip()[-_SAID_CHARS:]}".rstrip(": ")

@@ -79,6 +79,8 @@ class _Program:
     async def main(self) -> None:
         # Agents may call `to_thread` whatever they are told, and `trio.run_process` needs a free thread too.
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        if self._in_place:
+            self._signals.outlive()
         with trio.open_signal_receiver(*SIGNALS) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             async with trio.open_nursery() as nursery:
@@ -161,6 +163,7 @@ class _Program:
 
     def replace_process(self) -> int:
         """Begin anew in this process; return the exit code if that cannot be."""
+        self._signals.leave()
         try:
             self._handover.replace_process()
         except OSError as fault:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 
 import trio
 
-from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.lifecycle import Action, State
 from gateway_trio.core.supervision import Told, news, watchdog_seconds
 from gateway_trio.gateway import Gateway
 from gateway_trio.log import get_logger
@@ -63,12 +63,16 @@ class Supervisor:
         self._in_place = in_place
         self._beyond = beyond
         self._told = Told()
+        self._seen: State | None = None
 
     def attach(self, gateway: Gateway) -> None:
         """Say that the doors are open, and from now on what changes."""
 
         def look() -> None:
             coordinator = gateway.coordinator
+            if coordinator.state is self._seen:  # one step may have both actions
+                return
+            self._seen = coordinator.state
             self._told, text = news(
                 self._told,
                 coordinator.state,

@@ -10,8 +10,11 @@ the process replaces itself: blocked signals stay pending over an exec (execve(2
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 
 import trio
 
@@ -23,6 +26,9 @@ __all__ = ["SIGNALS", "Signals"]
 
 #: Signals that come within this time are one: a terminal and a supervisor may both send theirs.
 _ONE_SIGNAL_SECONDS = 0.25
+
+#: For threads to begin what they are asked to do.
+_THREADS_SECONDS = 1.0
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
@@ -61,15 +67,25 @@ class Signals:
         elif self._reload_early:
             self._take(signal.SIGHUP)
 
+    def outlive(self) -> None:
+        """From now on no signal ends the process by default: where nobody receives it, it is kept for `leave`."""
+        for number in SIGNALS:
+            signal.signal(number, lambda number, _: self._late.append(number))
+
     async def hold(self) -> None:
-        """Block signals, and leave those pending that came since the gateway closed. Not to be cancelled."""
+        """Block signals, but what came before is received. Not to be cancelled."""
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        await _block_in_threads()
         # One that came just before is on its way to `receive`. Trio brings what other threads and handlers ask for
         # in its order, and runs whom it wakes in the same pass as this task: one pass later it has run.
         arrived = trio.Event()
         trio.lowlevel.current_trio_token().run_sync_soon(arrived.set, idempotent=True)
         await arrived.wait()
         await trio.lowlevel.checkpoint()
+
+    def leave(self) -> None:
+        """Leave pending what came since the gateway closed, for whatever is run in this process now."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         for number in self._late:
             signal.raise_signal(number)
 
@@ -115,3 +131,21 @@ class Signals:
             gateway.coordinator.hurry(by=name)
         else:
             self._out(number)
+
+
+async def _block_in_threads() -> None:
+    """Block signals in the threads that Trio keeps for later: the kernel gives a signal to any that takes it.
+
+    A thread that an agent keeps busy is out of reach.
+    """
+    threads = threading.active_count() - 1
+    all_in = threading.Barrier(max(threads, 1))
+
+    def block() -> None:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        with contextlib.suppress(threading.BrokenBarrierError):
+            all_in.wait(_THREADS_SECONDS)  # so that each takes a thread of its own
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(threads):
+            nursery.start_soon(partial(trio.to_thread.run_sync, block, limiter=trio.CapacityLimiter(1)))
