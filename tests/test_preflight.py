@@ -59,7 +59,10 @@ def program(code: str) -> tuple[str, ...]:
     ("code", "why"),
     [
         ("print('fine')", None),
-        ("import sys; print('the value secret-secret is bad'); sys.exit(78)", "exit code 78: the value *** is bad"),
+        (
+            "import sys; print('the value secret-secret is bad'); sys.exit(78)",
+            "exit code 78: the value *** is bad",
+        ),
         ("import sys; sys.exit(3)", "exit code 3"),
         ("import os; os.kill(os.getpid(), 9)", "signal 9"),
         ("import os, sys; sys.exit('NOTIFY_SOCKET' in os.environ or os.environ['KEPT'] != 'kept')", None),

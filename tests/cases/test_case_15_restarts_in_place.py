@@ -11,9 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
+from processes import descriptors, wait_until
 
 from harness import PATIENCE, Program, Refused
-from processes import descriptors, wait_until
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -294,7 +294,7 @@ def test_case_67_a_restart_while_it_starts_begins_anew(tmp_path):
 
 @pytest.mark.parametrize("how", ["exec", "exit"])
 def test_a_socket_units_socket_is_listened_on_wherever_it_is(how, tmp_path):
-    config = CONFIG.replace("port = 0", "port = 1").replace('"exec"', f'"{how}"')
+    config = CONFIG.replace("port = 0", "port = 1").replace('restart = "exec"', f'restart = "{how}"')
     with Program(tmp_path, config, script=PROGRAMS / "activated.py", env={"KIND": "listening"}) as program:
         assert program.port != 1
         with program.chat() as chat:
@@ -329,4 +329,3 @@ def test_sockets_for_another_process_are_left_alone(tmp_path):
     with Program(tmp_path, CONFIG, env=env) as program:
         assert "handed over" not in program.text
         assert program.get("/livez")[0] == 200
-

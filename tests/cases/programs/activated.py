@@ -17,5 +17,6 @@ elif kind == "connected":
 else:
     sock = open(os.devnull)  # noqa: SIM115 - it is handed on
 os.dup2(sock.fileno(), 3)
+os.set_inheritable(3, True)  # it may have been that already
 os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1", "LISTEN_FDNAMES": "gateway-trio.socket"}
 os.execv(sys.executable, [sys.executable, "-m", "gateway_trio", *sys.argv[1:]])
