@@ -1,7 +1,7 @@
 """From the exec of the program to its first blocked signal: before that a SIGTERM kills it, as any other program.
 
 The mask of the new process is read from /proc/PID/status again and again until SIGTERM is in it. The floor, in
-turn with it: a bare interpreter that does nothing but block the signal. And the way on from there to the open doors.
+turn with it: a bare interpreter that only blocks the signal. And the way on from there to the open doors.
 
     python bench/signal_ready.py [--rounds 30] [--json]
 

@@ -13,7 +13,8 @@ elif kind == "udp":
     sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((host, 0))
 elif kind == "connected":
-    sock = socket.create_connection(socket.create_server((host, 0)).getsockname())
+    server = socket.create_server((host, 0))
+    sock = socket.create_connection(server.getsockname())
 else:
     sock = open(os.devnull)  # noqa: SIM115 - it is handed on
 os.dup2(sock.fileno(), 3)
