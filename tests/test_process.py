@@ -102,6 +102,7 @@ def test_a_burst_of_signals_is_one(tmp_path):
 
 def second_signal(program: Program, number: int) -> None:
     """Send a signal that is none of the burst before it: a log line says when that was long enough ago."""
+    program.wait_log('"event": "signal"')  # the log may be read later than a frame
     lines = [json.loads(line) for line in program.log if '"event": "signal"' in line]
     last = dt.datetime.fromisoformat(lines[-1]["timestamp"].replace("Z", "+00:00"))
     while (dt.datetime.now(dt.UTC) - last).total_seconds() < 0.3:

@@ -7,8 +7,8 @@ anything heavy is loaded.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = False  # type checkers take it for true; the module `typing` would be a third of the time to here
 if TYPE_CHECKING:
     from gateway_trio.agents import (
         Agent,
@@ -62,7 +62,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _WHERE:
         raise AttributeError(f"module 'gateway_trio' has no attribute {name!r}")
     return getattr(import_module(f"gateway_trio.{_WHERE[name]}"), name)

@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import trio
 from cyclopts import App, Parameter
 
 import gateway_trio
-from gateway_trio.config import ConfigError, load_config
+from gateway_trio.config import Config, ConfigError, load_config
+from gateway_trio.core.handover import program
 from gateway_trio.core.kinds import ExecCommand
+from gateway_trio.preflight import faults
 from gateway_trio.process import EX_CONFIG, run
 
 __all__ = ["app"]
@@ -30,18 +33,23 @@ def serve(
     config: Annotated[Path | None, Parameter(help="The config, TOML. Without it every default holds.")] = None,
     report: Annotated[Path | None, Parameter(help="Where to write the report of the drain, JSON.")] = None,
 ) -> int:
-    """Run the gateway until SIGTERM or SIGINT (exit 0) or a restart (exit 75)."""
-    return run(config, report)
+    """Run the gateway until SIGTERM or SIGINT (exit 0). At a restart it exits with 75, or begins anew."""
+    check = (*program(sys.executable, sys.orig_argv, sys.argv), "check")
+    return run(config, report, check=check)
 
 
 @app.command
-def check(file: Path) -> int:
-    """Say whether a config can be used; every fault at once, with its path."""
+def check(file: Path | None = None) -> int:
+    """Say whether a config can be used here; every fault at once. Without a file: every default."""
     try:
-        config = load_config(file, os.environ)
+        config = Config() if file is None else load_config(file, os.environ)
     except ConfigError as fault:
         print(fault, file=sys.stderr)
         return EX_CONFIG
+    found = trio.run(faults, config, os.environ)
+    if found:
+        print(*found, sep="\n", file=sys.stderr)
+        return EX_CONFIG
     execs = sum(isinstance(command, ExecCommand) for command in config.quick_commands.values())
-    print(f"{file}: good, {execs} exec and {len(config.quick_commands) - execs} alias commands")
+    print(f"{file or 'every default'}: good, {execs} exec and {len(config.quick_commands) - execs} alias commands")
     return 0

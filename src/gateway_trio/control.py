@@ -85,13 +85,13 @@ class Control:
         return self._gateway.undrain(reason.value)
 
     def restart(self, by: str, done: Callable[[str], None], refuse: Callable[[Problem], None]) -> None:
-        """Check the config, then drain for a restart that `by` asked for. Answers once the check is done."""
+        """Check what would come up, then drain for a restart that `by` asked for. Answers after the check."""
         gateway = self._gateway
 
         async def check_and_drain() -> None:
             fault = await gateway.check_restart()
             if fault is not None:
-                refuse(problem("conflict", f"not restarted, the new config is broken:\n{fault}"))
+                refuse(problem("conflict", f"not restarted, {fault}"))
                 return
             gateway.coordinator.drain(Reason.RESTART, by=by)
             lost = "" if gateway.store.durable else " What is in memory only, sessions too, will be gone."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import trio
@@ -40,9 +40,9 @@ async def _no_config() -> Config:
 class Gateway:
     """What `nursery.start(serve, …)` returns.
 
-    `addresses` are the socket addresses that it listens on, `closed` is set when the way down has come to its
-    end, and `report` then says how it went; None before that. All methods are synchronous and for use inside the
-    same Trio run.
+    `listeners` is what it accepts from and `addresses` are their socket addresses, `closed` is set when the way
+    down has come to its end, and `report` then says how it went; None before that. All methods are synchronous and
+    for use inside the same Trio run.
     """
 
     def __init__(
@@ -55,6 +55,7 @@ class Gateway:
     ) -> None:
         self.config = config
         self.store = store
+        self.listeners: Sequence[trio.abc.Listener[Any]] = ()
         self.addresses: list[Any] = []
         self.exposed: str | None = None  #: an address that we listen on and others can reach
         self.closed = trio.Event()

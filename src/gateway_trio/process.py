@@ -1,8 +1,8 @@
-"""What only the program does: signals, exit codes, the log, the report. A library never touches these.
+"""What only the program does: exit codes, the log, the report; signals and its supervisor, with their own modules.
 
-SIGTERM, SIGINT   first: drain. second: cancel turns now, little time for execs. third: out, at once.
-SIGUSR1           drain for a restart, if the config can be used
-SIGHUP            read the config again, if it can be used
+A library never touches these.
+
+A restart ends the process with 75, or replaces it by exec: same number, same words, its port open all the while.
 
 0 drained · 75 restart · 78 config, port or bind that cannot be used · 1 a bug · 128+n forced
 """
@@ -16,6 +16,7 @@ import math
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -25,11 +26,16 @@ import trio
 from gateway_trio import log
 from gateway_trio.agents import Agent, AgentUnusable
 from gateway_trio.config import Config, ConfigError, load_config, secrets
-from gateway_trio.core.lifecycle import Action, Reason
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.supervision import is_supervised
 from gateway_trio.gateway import Gateway
+from gateway_trio.handover import Handover
 from gateway_trio.memory_store import MemoryStore
+from gateway_trio.preflight import program_fault
 from gateway_trio.report import DrainReport
+from gateway_trio.sd_notify import Supervisor
 from gateway_trio.server import UnsafeBind, serve
+from gateway_trio.signals import SIGNALS, Signals
 from gateway_trio.store import StoreUnavailable
 
 __all__ = ["EX_CONFIG", "EX_TEMPFAIL", "run"]
@@ -37,16 +43,11 @@ __all__ = ["EX_CONFIG", "EX_TEMPFAIL", "run"]
 EX_TEMPFAIL = 75  #: sysexits.h: come again; what a supervisor restarts on
 EX_CONFIG = 78  #: sysexits.h: something was configured wrong
 
-#: Signals that come within this time are one: a terminal and a supervisor may both send theirs.
-_ONE_SIGNAL_SECONDS = 0.25
-
 #: What a drain may take beyond its budget until the process is ended from outside the loop.
 _WATCHDOG_SECONDS = 5.0
 
 #: Of Trio's default limiter.
 _THREADS = 1000
-
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
 _log = log.get_logger("process")
 
@@ -54,30 +55,43 @@ _log = log.get_logger("process")
 class _Program:
     """One run of the program."""
 
-    def __init__(self, config: Config, path: Path | None, report: Path | None, agent: Agent | None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        path: Path | None,
+        report: Path | None,
+        agent: Agent | None,
+        check: Sequence[str] | None,
+    ) -> None:
         self._config = config
         self._agent = agent
         self._path = path
         self._report = report
+        self._check = check
+        self._handover = Handover(os.environ, config.server)
+        in_place = {"exec": True, "exit": False, "auto": not is_supervised(os.environ, os.getpid())}
+        self._in_place = in_place[config.server.restart]
+        self._supervisor = Supervisor(os.environ, in_place=self._in_place, beyond=_WATCHDOG_SECONDS)
         self._gateway: Gateway | None = None
-        self._asked = 0
-        self._last_signal = float("-inf")
-        self._early: int | None = None  #: a signal that came before the gateway stood
-        self._reload_early = False  #: and whether SIGHUP did: the file may have changed since it was read
+        self._starting = trio.CancelScope()
+        self._signals = Signals(self._starting, self._force)
         self.exit_code = 0
 
     async def main(self) -> None:
         # Agents may call `to_thread` whatever they are told, and `trio.run_process` needs a free thread too.
         trio.to_thread.current_default_thread_limiter().total_tokens = _THREADS
+        if self._in_place:
+            self._signals.outlive()
         with trio.open_signal_receiver(*SIGNALS) as signals:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, signals)
+                nursery.start_soon(self._signals.receive, signals)
                 serving = partial(
                     serve,
                     self._config,
                     agent=self._agent,
                     store=MemoryStore(),
+                    listeners=self._handover.listeners(),
                     check_restart=self._check_restart,
                     read_config=None if self._path is None else self._read_config,
                 )
@@ -85,81 +99,55 @@ class _Program:
                 self._gateway = await self._start(start)
                 if self._gateway is not None:
                     self._gateway.coordinator.on(Action.MOVE_DEADLINES, partial(self._watch, self._gateway))
+                    self._handover.follow(self._gateway, in_place=self._in_place)
+                    self._supervisor.attach(self._gateway)
+                    nursery.start_soon(self._supervisor.keep_alive)
                     self._say_hello(self._gateway)
-                    if self._early is not None:
-                        self._signalled(self._early)
-                    elif self._reload_early:
-                        self._signalled(signal.SIGHUP)
+                    self._signals.attach(self._gateway)
                     _settle_memory()
                     await self._gateway.closed.wait()
                     faulthandler.cancel_dump_traceback_later()
-                    self._say_goodbye(self._gateway)
+                    await self._say_goodbye(self._gateway)
                 nursery.cancel_scope.cancel()
+            if self._gateway is None:
+                self.exit_code = EX_TEMPFAIL if self._signals.early == signal.SIGUSR1 else 0
+            if self.replaces:
+                # What nobody has taken yet is sent again when the receiver closes, and waits for the successor.
+                signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
     async def _start(self, start: Any) -> Gateway | None:
-        with trio.CancelScope() as self._starting:
+        with self._starting:
             return await start()  # type: ignore[no-any-return]
         return None
 
+    @property
+    def replaces(self) -> bool:
+        """Whether the program is to begin anew in this process, now that it has come to its end."""
+        return self._in_place and self.exit_code == EX_TEMPFAIL
+
     async def _check_restart(self) -> str | None:
-        """Return why the config file cannot be used, None if it can."""
-        if self._path is None:
+        """Return why the config file, or what is installed by now, cannot be used, None if both can."""
+        if self._path is not None:
+            try:
+                await self._read_config()
+            except ConfigError as fault:
+                return f"the new config is broken:\n{fault}"
+        if self._check is None:
             return None
-        try:
-            await self._read_config()
-        except ConfigError as fault:
-            return str(fault)
-        return None
+        words = (*self._check, *(() if self._path is None else (str(self._path),)))
+        why = await program_fault(words, secrets(self._config, os.environ)[0])
+        return why and f"the program would not come up again:\n{why}"
 
     async def _read_config(self) -> Config:
         """Read the config file again. Raises `ConfigError`; cancelling waits for the file system."""
         assert self._path is not None  # noqa: S101 - it is not asked without one
         return await trio.to_thread.run_sync(load_config, self._path, os.environ)
 
-    # --- signals ---
-
-    async def _receive(self, signals: Any) -> None:
-        async for number in signals:
-            self._signalled(number)
-
-    def _signalled(self, number: int) -> None:
-        name = signal.Signals(number).name
-        _log.info("signal", signal=name)
-        if self._gateway is None and number == signal.SIGHUP:
-            self._reload_early = True
-            return
-        if self._gateway is None:
-            self._early = number
-            self.exit_code = EX_TEMPFAIL if number == signal.SIGUSR1 else 0
-            self._starting.cancel()
-            return
-        coordinator = self._gateway.coordinator
-        if number == signal.SIGUSR1:
-            self._gateway.control.restart(
-                name,
-                lambda answer: _log.info("restart", answer=answer),
-                lambda fault: _log.warning("restart refused", reason=fault.reason, why=fault.message),
-            )
-            return
-        if number == signal.SIGHUP:
-            # What came of it is logged by `reload` itself; here nobody else waits for it.
-            self._gateway.control.reload(
-                name, lambda _: None, lambda fault: _log.warning("reload refused", reason=fault.reason)
-            )
-            return
-        now = trio.current_time()
-        repeated = now - self._last_signal < _ONE_SIGNAL_SECONDS
-        self._last_signal = now
-        if repeated:
-            return
-        self._asked += 1
-        if self._asked == 1:
-            coordinator.drain(Reason.SHUTDOWN, by=name)
-        elif self._asked == 2:  # noqa: PLR2004 - the table above
-            coordinator.hurry(by=name)
-        else:
-            self._gateway.execs.kill_now()
-            self._exit_now(128 + number)
+    def _force(self, number: int) -> NoReturn:
+        """End with every exec, at once: the third signal."""
+        assert self._gateway is not None  # noqa: S101 - it was told of the first two
+        self._gateway.execs.kill_now()
+        self._exit_now(128 + number)
 
     def _watch(self, gateway: Gateway) -> None:
         """Bound a drain from outside the loop too: one that is frozen can neither drain nor look at a clock.
@@ -173,6 +161,15 @@ class _Program:
         else:
             left = max(ends - trio.current_time(), 0) + _WATCHDOG_SECONDS
             faulthandler.dump_traceback_later(left, exit=True)
+
+    def replace_process(self) -> int:
+        """Begin anew in this process; return the exit code if that cannot be."""
+        self._signals.leave()
+        try:
+            self._handover.replace_process()
+        except OSError as fault:
+            _log.error("the process could not be replaced, and exits for a restart", error=str(fault))
+        return EX_TEMPFAIL
 
     # --- what is said ---
 
@@ -191,17 +188,19 @@ class _Program:
         for name in short:
             _log.warning("a value is too short to be kept out of an exec's output", variable=name)
 
-    def _say_goodbye(self, gateway: Gateway) -> None:
+    async def _say_goodbye(self, gateway: Gateway) -> None:
         """Write the report and log it; end here and now if an agent's body cannot be ended."""
         report = gateway.report
         assert report is not None  # noqa: S101 - `closed` is set after it
         self.exit_code = EX_TEMPFAIL if report.reason == "restart" else 0
+        if self.replaces:
+            await self._signals.hold()
         _log.info("drained", **report.to_json())
         if self._report is not None:
             self._write_report(report, self._report)
         if report.turns_abandoned or report.cut:
             gateway.execs.kill_now()
-            self._exit_now(self.exit_code)
+            self._exit_now(self.replace_process() if self.replaces else self.exit_code)
 
     def _exit_now(self, code: int) -> NoReturn:
         """Exit although tasks or threads still run that cannot be ended."""
@@ -223,10 +222,20 @@ def _settle_memory() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def run(path: Path | None, report: Path | None, *, agent: Agent | None = None) -> int:
+def run(
+    path: Path | None, report: Path | None, *, agent: Agent | None = None, check: Sequence[str] | None = None
+) -> int:
     """Serve until told to stop, and return the exit code.
 
-    `agent` answers prompts in a program of one's own; None for the one that the config names.
+    A restart in place (`server.restart`) does not return: the process starts again with the words that it has.
+
+    Args:
+        path: of the config; None for every default.
+        report: where to write the report of the drain; None for nowhere.
+        agent: answers prompts in a program of one's own; None for the one that the config names.
+        check: a program, with its arguments but the config's path, which is added, that exits with 0 if this one
+            would come up again; it is run before a restart. None: only the config is looked at.
+
     """
     log.configure()
     try:
@@ -234,9 +243,9 @@ def run(path: Path | None, report: Path | None, *, agent: Agent | None = None) -
     except ConfigError as fault:
         print(f"{path or 'config'} cannot be used:\n{fault}", file=sys.stderr)
         return EX_CONFIG
-    program = _Program(config, path, report, agent)
     faults: list[str] = []
     try:
+        program = _Program(config, path, report, agent, check)
         trio.run(program.main)
     except* (UnsafeBind, AgentUnusable, StoreUnavailable) as group:
         faults += map(str, _leaves(group))
@@ -244,7 +253,9 @@ def run(path: Path | None, report: Path | None, *, agent: Agent | None = None) -
         faults += (f"cannot listen on {config.server.host} port {config.server.port}: {e}" for e in _leaves(group))
     for line in faults:
         print(f"gateway-trio does not start: {line}", file=sys.stderr)
-    return EX_CONFIG if faults else program.exit_code
+    if faults:
+        return EX_CONFIG
+    return program.replace_process() if program.replaces else program.exit_code
 
 
 def _leaves(error: BaseException) -> list[BaseException]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["reachable", "reload"]
 
 #: Fields of `[server]` that only the start reads.
-_BOUND = ("host", "port")
+_BOUND = ("host", "port", "restart")
 
 
 def reachable(listener: trio.abc.Listener[trio.abc.AsyncResource]) -> str | None:

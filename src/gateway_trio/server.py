@@ -63,8 +63,10 @@ async def serve(
         config: None for all defaults.
         agent: answers prompts; None for the one that the config names.
         store: where accepted prompts stand; None for memory.
-        listeners: where to accept; None to listen on the config's host and port. They are closed at the end.
-        check_restart: called before a restart is begun; returns why it must not be, or None.
+        listeners: where to accept; None to listen on the config's host and port. They are closed at the end. TCP
+            sockets among them are judged by their own address, as the config's are.
+        check_restart: called before a restart is begun; returns why it must not be, as the rest of a sentence,
+            or None.
         read_config: called for `/reload`; raises `ConfigError`. None refuses that command.
         task_status: of `nursery.start`.
 
@@ -135,10 +137,14 @@ class _Tree:
                 services.start_soon(gateway.breaker.watch)
                 gateway.begin(services)
                 if listeners is None:
-                    listeners = await _listen(gateway.config, tokens=bool(gateway.entrance.tokens))
+                    server = gateway.config.server
+                    listeners = await trio.open_tcp_listeners(server.port, host=server.host)
                 for listener in listeners:
                     stack.push_async_callback(listener.aclose)
                 gateway.exposed = next(filter(None, map(reachable, listeners)), None)
+                if gateway.exposed is not None and not gateway.entrance.tokens:
+                    raise _unsafe(gateway.config.server.host, gateway.exposed)
+                gateway.listeners = listeners
                 gateway.addresses = [_address(listener) for listener in listeners]
                 await self._doors(listeners, task_status)
                 services.cancel_scope.cancel()
@@ -169,21 +175,13 @@ class _Tree:
             connections.cancel_scope.cancel()
 
 
-async def _listen(config: Config, *, tokens: bool) -> list[trio.SocketListener]:
-    """Listen on the config's host and port. Without tokens judged by the address that the socket then has."""
-    server = config.server
-    listeners = await trio.open_tcp_listeners(server.port, host=server.host)
-    for listener in listeners:
-        address = reachable(listener)
-        if address is not None and not tokens:
-            for other in listeners:
-                await other.aclose()
-            raise UnsafeBind(
-                f"server.host = {server.host!r} is {address}, which others can reach, and whoever reaches this"
-                " gateway is its admin, as there are no tokens: add some, as [[auth.tokens]], or bind a loopback"
-                " address, such as 127.0.0.1"
-            )
-    return listeners
+def _unsafe(host: str, address: str) -> UnsafeBind:
+    """Judged by the address that a socket has, whatever the config calls it."""
+    return UnsafeBind(
+        f"server.host = {host!r} is {address}, which others can reach, and whoever reaches this gateway is its"
+        " admin, as there are no tokens: add some, as [[auth.tokens]], or bind a loopback address, such as"
+        " 127.0.0.1"
+    )
 
 
 def _address(listener: trio.abc.Listener[Any]) -> Any:

@@ -60,6 +60,9 @@ class ServerConfig:
     max_connections: int = count(1000, least=1, most=1_000_000)
     max_message_bytes: int = count(1_048_576, least=1024, most=1 << 30)  # of UTF-8; a larger one: 1009
     send_seconds: float = seconds(20)  # a client that takes no byte for so long is closed
+    #: What the program does at a restart: exit with 75, or exec itself with the port kept open. With `auto` it
+    #: exits where a supervisor is known to start it again (`core.supervision.is_supervised`).
+    restart: Literal["auto", "exit", "exec"] = "auto"
 
 
 @frozen

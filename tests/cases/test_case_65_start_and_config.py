@@ -323,7 +323,7 @@ def test_case_67_a_signal_from_before_the_imports_is_not_lost(number, tmp_path):
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 0), ("SIGUSR1", 75)])
 def test_case_67_a_signal_shortly_before_opening_is_kept(number, code, tmp_path):
     config = tmp_path / "gateway.toml"
-    config.write_text("[server]\nport = 0\n")
+    config.write_text('[server]\nport = 0\nrestart = "exit"\n')
     config.chmod(0o600)
     ended = subprocess.run(
         [sys.executable, PROGRAMS / "early.py", number, config, tmp_path / "report.json"],
