@@ -56,6 +56,24 @@ def start_exec(program: Program, client) -> int:
     return int(client.text())
 
 
+def test_it_runs_and_exits_0_where_nobody_reads_what_it_prints(tmp_path):
+    reading, writing = os.pipe()
+    os.close(reading)
+    (tmp_path / "gateway.toml").write_text("[server]\nport = 0\n")
+    command = [sys.executable, "-m", "gateway_trio", "serve", "--config", str(tmp_path / "gateway.toml")]
+    env = {**os.environ, "XDG_STATE_HOME": str(tmp_path)}
+    with subprocess.Popen(command, stdout=writing, stderr=subprocess.PIPE, text=True, env=env) as process:
+        os.close(writing)
+        try:
+            for line in process.stderr:
+                if '"open"' in line and '"addresses"' in line:
+                    break
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_signal_drains_and_exits_0(tmp_path, number):
     with Program(tmp_path, COMMANDS) as program, program.chat() as chat:

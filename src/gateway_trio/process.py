@@ -177,7 +177,7 @@ class _Program:
         host, port = gateway.addresses[0][:2]
         shown = f"[{host}]" if ":" in host else host
         base = f"ws://{shown}:{port}"
-        print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp", flush=True)
+        _print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp")
         _log.info("open", pid=os.getpid(), addresses=[f"{a[0]}:{a[1]}" for a in gateway.addresses])
         _log.warning("sessions are kept in memory only and are forgotten at exit")
         if gateway.entrance.tokens:
@@ -213,6 +213,16 @@ class _Program:
             path.write_text(json.dumps(report.to_json(), indent=2) + "\n")
         except OSError as fault:
             _log.warning("the report could not be written", path=str(path), error=str(fault))
+
+
+def _print(line: str) -> None:
+    """Print for a person; where nobody reads that any more, print no more: it is no reason to end."""
+    try:
+        print(line, flush=True)
+    except OSError as fault:
+        _log.warning("nothing is printed any more", error=str(fault))
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _settle_memory() -> None:
