@@ -221,7 +221,7 @@ def _print(line: str) -> None:
         print(line, flush=True)
     except OSError as fault:
         _log.warning("nothing is printed any more", error=str(fault))
-        with open(os.devnull, "w") as nowhere:
+        with Path(os.devnull).open("w") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
