@@ -20,6 +20,7 @@ from gateway_trio.config import (
     OpenAIAgentConfig,
     ServerConfig,
     SessionConfig,
+    StoreConfig,
     is_loopback,
     load_config,
     parse_config,
@@ -53,6 +54,7 @@ def test_an_empty_text_is_every_default():
             DrainConfig(20, 5, 25, 3, 60),
             BreakerConfig(5, 60, 5),
             AuthConfig((), 64, 10, 60, 120, 1000, 100),
+            StoreConfig("sqlite", None, 90, 200_000),
             {},
         )
     )
@@ -76,6 +78,9 @@ def test_everything_that_is_written_is_read():
         [breaker]
         failures = 1
         probe_seconds = 0.5
+        [store]
+        path = "~/state/x.db"
+        keep_days = 1
         [quick_commands.my_gpu]
         type = "exec"
         argv = ["nvidia-smi", ""]
@@ -99,6 +104,7 @@ def test_everything_that_is_written_is_read():
     assert config.agent == EchoAgentConfig(words_per_second=2)
     assert config.session == SessionConfig("refuse", 0, turn_seconds=0.5)
     assert config.breaker == BreakerConfig(1, 60, 0.5)
+    assert config.store == StoreConfig(path="~/state/x.db", keep_days=1)
     assert dict(config.quick_commands) == {
         "my_gpu": gpu,
         "g": AliasCommand("g", "/my-gpu -q", role=Role.ADMIN),
@@ -172,6 +178,14 @@ def test_case_66_seconds_are_finite_numbers_above_zero(table, key, value):
         ('[server]\nport = "80"', "server.port", "must be a whole number, not a string"),
         ("[server]\nport = true", "server.port", "must be a whole number, not true or false"),
         ("[server]\nport = 80.0", "server.port", "must be a whole number, not a number"),
+        *[
+            (f"[store]\npath = {path}", "store.path", "must be a file's absolute path, or begin with ~/")
+            for path in ('""', '"gateway.db"', '"/"', '"~/"', '"~ann/x.db"', '":memory:"', r'"/a\u0000b"')
+        ],
+        ('[store]\ntype = "redis"', "store.type", 'must be "sqlite" or "memory"'),
+        ('[store]\ntype = "memory"\npath = "/x"', "store", 'must have no path where its type is "memory"'),
+        ("[store]\nkeep_days = 0", "store.keep_days", "must be a whole number from 1 to 36500"),
+        ("[store]\nkeep_seconds = 5", "store.keep_seconds", 'unknown key; did you mean "keep_events"?'),
         ("[server]\nport = 65536", "server.port", "must be a whole number from 0 to 65535"),
         ("[server]\nhost = 1", "server.host", "must be a string, not a whole number"),
         ("[server]\nhost = 1979-05-27", "server.host", "must be a string, not a date or time"),
@@ -197,7 +211,7 @@ def test_case_66_seconds_are_finite_numbers_above_zero(table, key, value):
         ("[session]\nquee_limit = 3", "session.quee_limit", 'unknown key; did you mean "queue_limit"?'),
         ("[session]\nzzz = 3", "session.zzz", "unknown key; known are busy, queue_limit"),
         ("[sesion]", "sesion", 'unknown key; did you mean "session"?'),
-        ("[store]\npath = 'x'", "store", "unknown key; known are server"),
+        ("[disk]\npath = 'x'", "disk", "unknown key; known are server"),
         ('"a b" = 1', '"a b"', "unknown key"),
         ("quick_commands = []", "quick_commands", "must be tables"),
         ("quick_commands.x = 1", "quick_commands.x", "must be a table, not a whole number"),

@@ -19,6 +19,7 @@ from gateway_trio.config import (
     Fault,
     ServerConfig,
     SessionConfig,
+    StoreConfig,
     TokenConfig,
 )
 from gateway_trio.core.kinds import Role
@@ -157,13 +158,17 @@ async def test_limits_hold_at_once_and_what_was_spent_counts_on(autojump_clock):
 
 
 async def test_what_takes_a_restart_stays_and_is_named(autojump_clock):
-    new = Config(server=ServerConfig("::1", 99, max_connections=5), agent=EchoAgentConfig(words_per_second=1))
+    new = Config(
+        server=ServerConfig("::1", 99, max_connections=5),
+        agent=EchoAgentConfig(words_per_second=1),
+        store=StoreConfig("memory"),
+    )
     async with acp_lab(Config()) as lab:
         client = await lab.acp()
-        assert lab.gateway.reload(new) == ("server.host", "server.port", "agent")
+        assert lab.gateway.reload(new) == ("server.host", "server.port", "agent", "store")
         server = lab.gateway.config.server
         assert (server.host, server.port, server.max_connections) == ("127.0.0.1", 8765, 5)
-        assert lab.gateway.config.agent == EchoAgentConfig()
+        assert (lab.gateway.config.agent, lab.gateway.config.store) == (EchoAgentConfig(), StoreConfig())
         await client.new_session()
 
 

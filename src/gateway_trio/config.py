@@ -34,6 +34,7 @@ from gateway_trio.tables import (
     OpenAIAgentConfig,
     ServerConfig,
     SessionConfig,
+    StoreConfig,
     TokenConfig,
     sum_faults,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "QuickCommand",
     "ServerConfig",
     "SessionConfig",
+    "StoreConfig",
     "TokenConfig",
     "is_loopback",
     "load_config",
@@ -77,6 +79,7 @@ _TABLES: Mapping[str, type[AttrsInstance]] = MappingProxyType(
         "drain": DrainConfig,
         "breaker": BreakerConfig,
         "auth": AuthConfig,
+        "store": StoreConfig,
     }
 )
 _QUICK: Mapping[str, type[QuickCommand]] = MappingProxyType({"exec": ExecCommand, "alias": AliasCommand})

@@ -50,7 +50,7 @@ def reload(gateway: Gateway, config: Config) -> tuple[str, ...]:
     old = gateway.config
     later = tuple(_later(old, config))
     bound = {name: getattr(old.server, name) for name in _BOUND}
-    gateway.use(evolve(config, agent=old.agent, server=evolve(config.server, **bound)), tokens)
+    gateway.use(evolve(config, agent=old.agent, store=old.store, server=evolve(config.server, **bound)), tokens)
     for connection in list(gateway.connections):
         if connection.identity is None:
             continue
@@ -63,5 +63,4 @@ def reload(gateway: Gateway, config: Config) -> tuple[str, ...]:
 
 def _later(old: Config, new: Config) -> Iterator[str]:
     yield from (f"server.{name}" for name in _BOUND if getattr(old.server, name) != getattr(new.server, name))
-    if old.agent != new.agent:
-        yield "agent"
+    yield from (name for name in ("agent", "store") if getattr(old, name) != getattr(new, name))

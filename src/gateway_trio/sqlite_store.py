@@ -52,6 +52,7 @@ class SqliteStore:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._path = Path(path).absolute()
+        self.keep_days, self.keep_events = keep_days, keep_events
         retention = partial(Retention, keep_days=keep_days, keep_events=keep_events, clock=clock)
         self._make_writer = partial(Writer, self._path, retention, clock)
         self._writer: Worker | None = None

@@ -34,6 +34,7 @@ __all__ = [
     "OpenAIAgentConfig",
     "ServerConfig",
     "SessionConfig",
+    "StoreConfig",
     "TokenConfig",
     "sum_faults",
 ]
@@ -188,6 +189,25 @@ class BreakerConfig:
     probe_seconds: float = seconds(5)  # until it is probed; doubled each time that it fails, up to 60
 
 
+def _path_fault(path: str) -> str | None:
+    good = re.fullmatch(r"(?s)(/|~/)[^\0]+", path)
+    return None if good else "must be a file's absolute path, or begin with ~/"
+
+
+@frozen
+class StoreConfig:
+    """`[store]`: where the program keeps sessions, and how long. (A library's user gives `serve` a store.)"""
+
+    type: Literal["sqlite", "memory"] = "sqlite"  # memory: until it exits, and what follows does not hold
+    path: str | None = text(_path_fault, default=None)  # None: gateway-trio/gateway.db in $XDG_STATE_HOME
+    keep_days: int = count(90, least=1, most=36_500)  # what has ended, and sessions that nobody uses
+    keep_events: int = count(200_000, least=100, most=1 << 40)  # of one session, the newest
+
+    def __attrs_post_init__(self) -> None:
+        if self.type == "memory" and self.path is not None:
+            raise ValueError('must have no path where its type is "memory"')
+
+
 def _matches(pattern: str, message: str) -> Any:
     """Return an attrs validator for a text, or None, that matches the whole of a pattern."""
 
@@ -276,6 +296,7 @@ class Config:
     drain: DrainConfig = field(factory=DrainConfig)
     breaker: BreakerConfig = field(factory=BreakerConfig)
     auth: AuthConfig = field(factory=AuthConfig)
+    store: StoreConfig = field(factory=StoreConfig)
     quick_commands: Mapping[str, QuickCommand] = field(
         default=MappingProxyType({}), converter=_frozen_copy, hash=False
     )

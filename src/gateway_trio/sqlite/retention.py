@@ -24,6 +24,9 @@ _ROUND_SECONDS = 3600.0
 #: Rows that a step deletes at most, and sessions that it looks at.
 _STEP = 100
 
+#: What it costs to delete the rest of a session, in rows.
+_SESSION_ROWS = 10
+
 _END = object()
 
 
@@ -65,7 +68,8 @@ class Retention:
         """
         if self._grown:
             ref = next(iter(self._grown))
-            if not self._trim(ref, self._db.execute("SELECT last FROM sessions WHERE ref = ?", (ref,)).fetchone()):
+            last = self._db.execute("SELECT last FROM sessions WHERE ref = ?", (ref,)).fetchone()
+            if last is None or not self._trim(ref, *last):
                 del self._grown[ref]
             return True
         if self._steps is None:
@@ -106,39 +110,38 @@ class Retention:
             "SELECT ref, last FROM sessions WHERE ref > ? ORDER BY ref LIMIT ?", (ref, _STEP)
         ).fetchall():
             for ref, last in found:
-                while self._trim(ref, (last,)):
+                while self._trim(ref, last):
                     yield
             yield
 
-    def _trim(self, ref: int, last: tuple[int] | None) -> bool:
-        """Delete some of a session's oldest events; return whether there may be more to delete."""
-        if last is None:
-            return False
+    def _trim(self, ref: int, last: int) -> int:
+        """Delete some of a session's oldest events; return how many, 0 once there are none to delete."""
         oldest = self._db.execute(
             "SELECT number, at FROM events WHERE session = ? ORDER BY number LIMIT ?", (ref, _STEP)
         ).fetchall()
-        cutoff, most = self._clock() - self._keep_seconds, last[0] - self._keep_events
+        cutoff, most = self._clock() - self._keep_seconds, last - self._keep_events
         spare = [n for n, _ in itertools.takewhile(lambda row: row[0] <= most or row[1] < cutoff, oldest)]
         if not spare:
-            return False
+            return 0
         (needed,) = self._db.execute(
             "SELECT min(seq) FROM works WHERE state IN ('queued', 'running') "
             "AND session = (SELECT id FROM sessions WHERE ref = ?)",
             (ref,),
         ).fetchone()
         end = spare[-1] + 1 if needed is None else min(spare[-1] + 1, needed)
-        gone = self._db.execute("DELETE FROM events WHERE session = ? AND number < ?", (ref, end)).rowcount
-        return gone == _STEP
+        return self._db.execute("DELETE FROM events WHERE session = ? AND number < ?", (ref, end)).rowcount
 
     def _dropped(self) -> Iterator[None]:
+        left = _STEP
         while found := self._db.execute("SELECT ref FROM dropped LIMIT 1").fetchone():
-            if (
-                self._db.execute(
-                    "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE session = ? LIMIT ?)",
-                    (*found, _STEP),
-                ).rowcount
-                < _STEP
-            ):
+            gone = self._db.execute(
+                "DELETE FROM events WHERE rowid IN (SELECT rowid FROM events WHERE session = ? LIMIT ?)",
+                (*found, left),
+            ).rowcount
+            if gone < left:
                 self._db.execute("DELETE FROM unended WHERE session = ?", found)
                 self._db.execute("DELETE FROM dropped WHERE ref = ?", found)
-            yield
+            left -= gone + _SESSION_ROWS
+            if left <= 0:
+                left = _STEP
+                yield
