@@ -23,7 +23,7 @@ import trio_websocket
 
 from gateway_trio.core.jsonrpc import CLOSES, Close
 from gateway_trio.log import get_logger
-from gateway_trio.outbox import Outbox
+from gateway_trio.outbox import Frame, Outbox
 
 if TYPE_CHECKING:
     from gateway_trio.gateway import Gateway
@@ -56,10 +56,10 @@ class Dialect(Protocol):
     async def start(self) -> None:
         """Do what must be done before the first frame is read."""
 
-    def received(self, text: str) -> None:
-        """Take a frame: answer it, start what it asks for, or refuse it."""
+    def received(self, message: str | bytes) -> None:
+        """Take a frame, of text or binary: answer it, start what it asks for, refuse it, or leave it alone."""
 
-    def pull(self) -> str | None:
+    def pull(self) -> Frame | None:
         """Return the next frame of the sessions that are attached, None if there is nothing now."""
 
     def phase_notice(self) -> str | None:
@@ -176,6 +176,8 @@ class Connection:
                 or websocket.closed.code in {*_BROKEN, CLOSES["too_big"].code}
             )
             dialect.detach()
+            if self._close is not None:
+                self.gateway.coordinator.tally.closed(self._close)
             left_by_itself = self._close is None and websocket.closed is not None
             if not left_by_itself:
                 self.gateway.coordinator.timeline.socket_ended(clean=clean)
@@ -190,7 +192,7 @@ class Connection:
         """There may be something to send."""
         self._wake.set()
 
-    def send(self, *frames: str) -> None:
+    def send(self, *frames: Frame) -> None:
         """Put frames into the outbox. If they do not fit, the connection is closed as too slow."""
         if not self.outbox.put(*frames):
             self.close(CLOSES["slow"])
@@ -255,12 +257,12 @@ class Connection:
         try:
             while True:
                 message = await self._websocket.get_message()
-                if isinstance(message, bytes) or (self._close is not None and not self._pulls_to_end):
-                    continue  # the second: it is being shown out, and nothing is taken from it any more
+                if self._close is not None and not self._pulls_to_end:
+                    continue  # it is being shown out, and nothing is taken from it any more
                 limit = self.gateway.config.server.max_message_bytes
                 if self.identity is None:
                     limit = min(limit, UNKNOWN_MESSAGE_BYTES)
-                if len(message) * 4 > limit and len(message.encode()) > limit:
+                if _longer(message, limit):
                     self.close(CLOSES["too_big"])
                     return
                 self._dialect.received(message)
@@ -284,9 +286,9 @@ class Connection:
                 await self._wake.wait()
                 self._wake = trio.Event()
 
-    def _next_frames(self) -> tuple[list[str], bool]:
+    def _next_frames(self) -> tuple[list[Frame], bool]:
         """Return what there is to send, up to `_BATCH_CHARS`, and whether the phase notice is in it."""
-        frames: list[str] = []
+        frames: list[Frame] = []
         size, noticed = 0, False
         while size < _BATCH_CHARS:
             frame, is_notice = self.outbox.take()
@@ -299,7 +301,7 @@ class Connection:
             noticed = noticed or is_notice
         return frames, noticed
 
-    async def _send(self, frames: list[str]) -> None:
+    async def _send(self, frames: list[Frame]) -> None:
         """Send frames with one write; a peer that takes no byte for `send_seconds` is given up."""
         self._guard.cork()
         for frame in frames:
@@ -323,3 +325,10 @@ class Connection:
         self.unread = self.unread or patience.cancelled_caught
         log.debug("closed", connection=self.id, code=self._close.code, clean=not self.unread)
         return not self.unread
+
+
+def _longer(message: str | bytes, limit: int) -> bool:
+    """Whether a message takes more bytes than that on the wire."""
+    if isinstance(message, bytes):
+        return len(message) > limit
+    return len(message) * 4 > limit and len(message.encode()) > limit

@@ -182,6 +182,8 @@ class ExecRunner:
             code=facts.exit_code,
             seconds=round(facts.seconds, 3),
         )
+        had_process = facts.exit_code is not None or facts.signal is not None
+        self._coordinator.tally.exec_ended(facts.status, facts.seconds if had_process else None)
         row, session = EndExec(exec_.id, wire, time.time()), exec_.ask.session
         try:
             line = closing_line(wire, silent=not exec_.last)
@@ -217,6 +219,11 @@ class ExecRunner:
     def list(self) -> list[Exec]:
         """Return those that run or wait, oldest first."""
         return [*self._running.values(), *self._waiting]
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
 
     def find(self, exec_id: str) -> Exec | None:
         return next((exec_ for exec_ in self.list() if exec_.id == exec_id), None)

@@ -144,6 +144,7 @@ class Turns:
     async def _run(self, turn: Turn) -> None:
         structlog.contextvars.bind_contextvars(principal=turn.ask.principal)  # not whoever let it start
         limits = self.config.session
+        turn.began = trio.current_time()
         waited = False
         outcome: tuple[TurnState, str | None, str | None] = (TurnState.INTERRUPTED, "cut", None)
         try:
@@ -225,6 +226,7 @@ class Turns:
             self._live.pop(turn.id, None)
             self._coordinator.turns.discard(turn)
             self._coordinator.timeline.turn_ended(outcome, ran=ran)
+            self._coordinator.tally.turn_ended(outcome, trio.current_time() - turn.began if ran else None)
             self.advance(turn.session)
             self._coordinator.poke()
 
@@ -244,6 +246,11 @@ class Turns:
         return trio.current_time() + self.config.drain.cleanup_seconds
 
     # --- what others ask of turns ---
+
+    @property
+    def waiting(self) -> int:
+        """How many accepted prompts have not started, of all sessions."""
+        return sum(turn.state is TurnState.QUEUED for turn in self._live.values())
 
     def find(self, turn_id: str) -> Turn | None:
         """Return a turn that waits or runs."""
