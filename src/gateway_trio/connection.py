@@ -126,6 +126,7 @@ class Connection:
         self._close: Close | None = None
         self._pulls_to_end = False
         self._closing = trio.CancelScope()
+        self._reader_done = trio.Event()
         self._pinged = False
         self._tasks = 0
         self._authenticated = trio.Event()
@@ -165,13 +166,14 @@ class Connection:
             if self.identity is None:
                 self.nursery.start_soon(self._expect_authentication)
             self.nursery.start_soon(self._read)
-            await self._write()
-            clean = await self._say_goodbye()
+            clean = await self._serve()
         finally:
             self.gateway.connections.discard(self)
-            # Something that was no WebSocket came, or too much: answered before all of it is read.
+            # Something that was no WebSocket came, or too much: answered before all of it is read. Or the answer
+            # to the peer's close was collected, and nobody came to send it.
             self.unread = (
                 self.unread
+                or self._guard.unsent
                 or websocket.closed is None
                 or websocket.closed.code in {*_BROKEN, CLOSES["too_big"].code}
             )
@@ -181,6 +183,18 @@ class Connection:
             left_by_itself = self._close is None and websocket.closed is not None
             if not left_by_itself:
                 self.gateway.coordinator.timeline.socket_ended(clean=clean)
+
+    async def _serve(self) -> bool:
+        """Send until the end, and say goodbye; return whether the peer then closed too."""
+        try:
+            await self._write()
+            return await self._say_goodbye()
+        except trio_websocket.ConnectionClosed:
+            # The peer closes, and the reader is about to answer that (RFC 6455 section 5.5.1).
+            self._guard.uncork()
+            with trio.move_on_after(self.gateway.config.drain.close_seconds):
+                await self._reader_done.wait()
+            raise
 
     # --- what others tell it ---
 
@@ -247,6 +261,7 @@ class Connection:
 
     def reader_ended(self) -> None:
         """trio-websocket reads no more: the peer closed, or broke off, or sent what it could not take."""
+        self._reader_done.set()
         self._closing.cancel()
         if self._close is None:
             self.nursery.cancel_scope.cancel()

@@ -87,6 +87,11 @@ class GuardedStream(trio.abc.Stream):
         elif not await self.flush():
             raise trio.BrokenResourceError(f"the peer took no byte for {self._stall_seconds} s")
 
+    @property
+    def unsent(self) -> bool:
+        """Whether there is something that was collected, or cut, and has not gone out."""
+        return bool(self._unsent)
+
     def close_with(self, last_frame: Callable[[], bytes]) -> None:
         """Ask for a last frame when our half is closed and no close frame was sent; b"" for none."""
         self._last_frame = last_frame
