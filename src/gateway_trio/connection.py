@@ -190,11 +190,11 @@ class Connection:
             await self._write()
             return await self._say_goodbye()
         except trio_websocket.ConnectionClosed:
-            # The peer closes, and the reader is about to answer that (RFC 6455 section 5.5.1).
             self._guard.uncork()
-            with trio.move_on_after(self.gateway.config.drain.close_seconds):
-                await self._reader_done.wait()
-            raise
+        # The peer closes, and the reader is about to answer that (RFC 6455 section 5.5.1).
+        with trio.move_on_after(self.gateway.config.drain.close_seconds):
+            await self._reader_done.wait()
+        return False
 
     # --- what others tell it ---
 
