@@ -23,7 +23,7 @@ from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.drain import Coordinator
 from gateway_trio.execs import Facts, Limits, Spawn, Status, kill_at_once
-from gateway_trio.log import get_logger
+from gateway_trio.log import bind, get_logger
 from gateway_trio.quick import STATES, Exec, ExecAsk, to_wire
 from gateway_trio.store import AddExec, EndExec, Store, StoreUnavailable
 
@@ -85,6 +85,8 @@ class ExecRunner:
     # --- one exec ---
 
     async def _run(self, exec_: Exec) -> None:
+        ask = exec_.ask
+        bind(session=None if ask.session is None else ask.session.id, exec=exec_.id, principal=ask.principal)
         facts = Facts(Status.UNKNOWN, None, None, 0.0, 0, 0)
         stored = False
         try:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import structlog
 import trio
 
 from gateway_trio.agents import (
@@ -31,7 +30,7 @@ from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
 from gateway_trio.emissions import emit_for
 from gateway_trio.history import history
-from gateway_trio.log import get_logger
+from gateway_trio.log import bind, get_logger
 from gateway_trio.sessions import Session
 from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
 from gateway_trio.turn import Ask, Turn
@@ -90,6 +89,7 @@ class Turns:
 
     async def _accept(self, turn: Turn, busy: Busy, position: int) -> None:
         """Store the prompt; only then is it accepted. The task that `admit` started."""
+        self._bind(turn)
         session, ask = turn.session, turn.ask
         row = AddTurn(turn.id, session.id, ask.key, ask.digest)
 
@@ -142,7 +142,7 @@ class Turns:
             self.nursery.start_soon(self._run, turn)
 
     async def _run(self, turn: Turn) -> None:
-        structlog.contextvars.bind_contextvars(principal=turn.ask.principal)  # not whoever let it start
+        self._bind(turn)
         limits = self.config.session
         turn.began = trio.current_time()
         waited = False
@@ -199,6 +199,7 @@ class Turns:
     # --- the outcome ---
 
     async def _drop(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
+        self._bind(turn)
         with trio.CancelScope(shield=True, deadline=self._limit()):
             await self._record(turn, outcome, reason, None)
 
@@ -240,6 +241,10 @@ class Turns:
         more["stop_reason"] = turn.stop_reason if state is TurnState.COMPLETED else None
         seq = more.pop("seq", turn.seq)
         return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts or None, **more)
+
+    def _bind(self, turn: Turn) -> None:
+        """Say on each line of this task whose turn it is: not that of whoever let it start."""
+        bind(session=turn.session.id, turn=turn.id, principal=turn.ask.principal)
 
     def _limit(self) -> float:
         """When a commit is given up: no store may hold anything longer than `cleanup_seconds`."""
