@@ -5,7 +5,8 @@ import hashlib
 import socket
 
 import pytest
-from raw import Raw
+from processes import wait_until
+from raw import TEXT, Raw, close, frame
 
 from harness import PATIENCE, Metrics, Program, ours_of
 
@@ -110,6 +111,20 @@ def test_http_refusals_are_counted(tmp_path):
             assert raw.status() == 400
         found = program.scrape().all("http_refusals_total")
         assert found == {"404": 2, "426": 1, "403": 1, "400": 1}
+
+
+def test_connections_that_are_closed_are_counted(tmp_path):
+    with Program(tmp_path, "[server]\nport = 0\nmax_message_bytes = 2000\n") as program:
+        for data in (frame(TEXT, b"x" * 3000), frame(TEXT, "é".encode() * 1500), frame(3), close(1000)):
+            with Raw(program.port, "/acp") as raw:
+                raw.send(data)
+                raw.close_code()
+        with Raw(program.port, "/acp") as raw:
+            raw.reset()
+        wait_until(lambda: program.scrape()("connections") == 0)
+        assert program.scrape().all("closes_total") == {"too_big": 2, "protocol": 1}, (
+            "not those that clients closed"
+        )
 
 
 def test_before_in_and_up_to_the_end_of_a_drain(tmp_path):

@@ -178,11 +178,20 @@ class Connection:
                 or websocket.closed.code in {*_BROKEN, CLOSES["too_big"].code}
             )
             dialect.detach()
-            if self._close is not None:
-                self.gateway.coordinator.tally.closed(self._close)
+            self._count(websocket.closed)
             left_by_itself = self._close is None and websocket.closed is not None
             if not left_by_itself:
                 self.gateway.coordinator.timeline.socket_ended(clean=clean)
+
+    def _count(self, closed: trio_websocket.CloseReason | None) -> None:
+        """Count a connection that we closed, or that trio-websocket did for what came: too much, or no frame."""
+        tally, code = self.gateway.coordinator.tally, None if closed is None else closed.code
+        if self._close is not None:
+            tally.closed(self._close)
+        elif code == CLOSES["too_big"].code:
+            tally.closed(CLOSES["too_big"])
+        elif code in _BROKEN:
+            tally.closed(None)
 
     async def _serve(self) -> bool:
         """Send until the end, and say goodbye; return whether the peer then closed too."""

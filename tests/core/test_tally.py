@@ -14,7 +14,7 @@ def test_every_label_is_there_from_the_beginning():
     assert set(tally.turns) == set(tally.turn_seconds) == {outcome.value for outcome in OUTCOMES}
     assert set(tally.execs) == {status.value for status in Status}
     assert set(tally.refusals) == set(FAULTS)
-    assert set(tally.closes) == set(CLOSES)
+    assert set(tally.closes) == {*CLOSES, "protocol"}
     assert set(tally.drains) == {reason.value for reason in Reason}
     for table in (tally.turns, tally.execs, tally.refusals, tally.rejects, tally.closes, tally.drains):
         assert set(table.values()) == {0}
@@ -45,6 +45,7 @@ def test_refusals_closes_and_drains_count_by_their_reason():
         tally.refused(reason)
     for close in CLOSES.values():
         tally.closed(close)
+    tally.closed(None)
     tally.drained({Reason.OPERATOR, Reason.SHUTDOWN})
     tally.drained(set())
     assert set(tally.refusals.values()) == set(tally.closes.values()) == {1}

@@ -51,7 +51,7 @@ class Tally:
         self.exec_seconds = Histogram()  #: of those whose process was started
         self.refusals: dict[str, int] = _zeros(FAULTS)  #: errors that were answered, by reason
         self.rejects: dict[str, int] = _zeros(_REJECTS)  #: HTTP requests that were refused, by status code
-        self.closes: dict[str, int] = _zeros(CLOSES)  #: connections that we closed, by why
+        self.closes: dict[str, int] = _zeros([*CLOSES, _NO_FRAME])  #: connections that we closed, by why
         self.drains: dict[str, int] = _zeros(reason.value for reason in Reason)  #: how often each came to stand
         self._phases = dict.fromkeys(Phase, 0.0)
         self._phase = Phase.STARTING
@@ -78,9 +78,9 @@ class Tally:
         code = str(status)
         self.rejects[code if code in self.rejects else "other"] += 1
 
-    def closed(self, why: Close) -> None:
-        """Count a connection that we closed; `why` is one of `CLOSES`."""
-        self.closes[_CLOSE_NAMES[why]] += 1
+    def closed(self, why: Close | None) -> None:
+        """Count a connection that we closed; `why` is one of `CLOSES`, None for a peer that broke RFC 6455."""
+        self.closes[_NO_FRAME if why is None else _CLOSE_NAMES[why]] += 1
 
     def drained(self, reasons: Iterable[Reason]) -> None:
         """Count reasons that did not stand before."""
@@ -98,6 +98,7 @@ class Tally:
         return {**self._phases, self._phase: self._phases[self._phase] + spent}
 
 
+_NO_FRAME = "protocol"
 _CLOSE_NAMES = {close: name for name, close in CLOSES.items()}
 
 #: Status codes with which requests are refused; any other is `other`.
