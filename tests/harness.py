@@ -19,6 +19,7 @@ import urllib.request
 from pathlib import Path
 from typing import Self
 
+from prometheus_client.parser import text_string_to_metric_families
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
@@ -163,6 +164,12 @@ class Program:
             with refusal:
                 return refusal.code, refusal.read().decode()
 
+    def scrape(self, headers: dict[str, str] | None = None) -> Metrics:
+        """GET /metrics; return what it says."""
+        status, text = self.get("/metrics", headers)
+        assert status == 200, text
+        return Metrics(text)
+
     def open(self, path: str, **more):
         """Open a WebSocket of the `websockets` package; its connection is its own context manager."""
         more = {"open_timeout": PATIENCE, "close_timeout": PATIENCE, "max_size": 2**20, **more}
@@ -226,6 +233,29 @@ class Chat(_Client):
         while (frame := self.take()).startswith("· "):
             pass
         return frame
+
+
+class Metrics:
+    """Prometheus text, read by its own parser. `metrics("name", label="value")` is a sample's value."""
+
+    def __init__(self, text: str):
+        self.families = list(text_string_to_metric_families(text))
+        samples = [sample for family in self.families for sample in family.samples]
+        self.samples = {(s.name, tuple(sorted(s.labels.items()))): s.value for s in samples}
+        assert len(samples) == len(self.samples), "a sample stands twice"
+
+    def __call__(self, name: str, **labels: str) -> float:
+        return self.samples[f"gateway_trio_{name}", tuple(sorted(labels.items()))]
+
+    def one(self, name: str) -> str:
+        """Return the only label of a metric whose sample is 1."""
+        (label,) = self.all(name)
+        return label
+
+    def all(self, name: str) -> dict[str, float]:
+        """Return the samples of a metric with one label that are not 0."""
+        found = {labels: value for (of, labels), value in self.samples.items() if of == f"gateway_trio_{name}"}
+        return {labels[0][1]: value for labels, value in found.items() if value}
 
 
 class Refused(Exception):

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway_trio.auth import LOCAL, Principal, check_origin, split_host
+from gateway_trio.auth import LOCAL, Principal, check_origin, is_local, split_host
 from gateway_trio.config import ServerConfig
 from gateway_trio.core.commands import Role
 
@@ -161,3 +161,22 @@ def test_whatever_the_headers_hold_there_is_an_answer(host, origin):
 def test_without_tokens_everybody_on_loopback_is_admin():
     assert LOCAL.role is Role.ADMIN
     assert Principal("local", Role.ADMIN) == LOCAL
+
+
+@pytest.mark.parametrize(
+    ("reached", "host", "local"),
+    [
+        ("127.0.0.1", "127.0.0.1:8765", True),
+        ("127.0.0.1", "LocalHost", True),
+        ("::1", "[::1]:8765", True),
+        ("::ffff:127.0.0.1", "127.0.0.1", True),
+        ("192.0.2.1", "127.0.0.1", False),
+        ("127.0.0.1", "192.0.2.1", False),
+        ("127.0.0.1", "gateway.example", False),
+        ("127.0.0.1", "localhost.example", False),
+        ("127.0.0.1", "no host", False),
+        ("", "localhost", False),
+    ],
+)
+def test_what_came_over_loopback(reached, host, local):
+    assert is_local(reached=reached, host=host) is local

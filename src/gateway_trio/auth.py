@@ -13,7 +13,7 @@ import re
 from gateway_trio.config import ServerConfig, is_loopback
 from gateway_trio.tokens import LOCAL, Principal
 
-__all__ = ["LOCAL", "Principal", "check_origin", "split_host"]
+__all__ = ["LOCAL", "Principal", "check_origin", "is_local", "split_host"]
 
 
 _LAST_PORT = 65535
@@ -52,6 +52,15 @@ def check_origin(server: ServerConfig, *, reached: str, host: str, origin: str |
     if origin.lower().partition("://")[2] == host.lower():
         return None
     return f"the origin {origin!r} is not in server.allowed_origins"
+
+
+def is_local(*, reached: str, host: str) -> bool:
+    """Whether a request came over loopback: by the local address of its socket, and by its `Host` as well.
+
+    The second as a proxy on this machine brings everybody over loopback, but with the name that they used.
+    """
+    split = split_host(host)
+    return is_loopback(reached) and split is not None and is_loopback(split[0])
 
 
 def _same_address(name: str, reached: str) -> bool:

@@ -22,9 +22,9 @@ import trio
 import trio_websocket
 
 from gateway_trio.core.jsonrpc import CLOSES, Close
-from gateway_trio.core.text_frame import text_frame
+from gateway_trio.core.message_frame import message_frame
 from gateway_trio.log import get_logger
-from gateway_trio.outbox import Outbox
+from gateway_trio.outbox import Frame, Outbox
 
 if TYPE_CHECKING:
     from gateway_trio.gateway import Gateway
@@ -61,10 +61,10 @@ class Dialect(Protocol):
     async def start(self) -> None:
         """Do what must be done before the first frame is read."""
 
-    def received(self, text: str) -> None:
-        """Take a frame: answer it, start what it asks for, or refuse it."""
+    def received(self, message: str | bytes) -> None:
+        """Take a frame, of text or binary: answer it, start what it asks for, refuse it, or leave it alone."""
 
-    def pull(self) -> str | None:
+    def pull(self) -> Frame | None:
         """Return the next frame of the sessions that are attached, None if there is nothing now."""
 
     @property
@@ -135,6 +135,7 @@ class Connection:
         self._close: Close | None = None
         self._pulls_to_end = False
         self._closing = trio.CancelScope()
+        self._reader_done = trio.Event()
         self._pinged = False
         self._tasks = 0
         self._authenticated = trio.Event()
@@ -174,20 +175,44 @@ class Connection:
             if self.identity is None:
                 self.nursery.start_soon(self._expect_authentication)
             self.nursery.start_soon(self._read)
-            await self._write()
-            clean = await self._say_goodbye()
+            clean = await self._serve()
         finally:
             self.gateway.connections.discard(self)
-            # Something that was no WebSocket came, or too much: answered before all of it is read.
+            # Something that was no WebSocket came, or too much: answered before all of it is read. Or the answer
+            # to the peer's close was collected, and nobody came to send it.
             self.unread = (
                 self.unread
+                or self._guard.unsent
                 or websocket.closed is None
                 or websocket.closed.code in {*_BROKEN, CLOSES["too_big"].code}
             )
             dialect.detach()
+            self._count(websocket.closed)
             left_by_itself = self._close is None and websocket.closed is not None
             if not left_by_itself:
                 self.gateway.coordinator.timeline.socket_ended(clean=clean)
+
+    def _count(self, closed: trio_websocket.CloseReason | None) -> None:
+        """Count a connection that we closed, or that trio-websocket did for what came: too much, or no frame."""
+        tally, code = self.gateway.coordinator.tally, None if closed is None else closed.code
+        if self._close is not None:
+            tally.closed(self._close)
+        elif code == CLOSES["too_big"].code:
+            tally.closed(CLOSES["too_big"])
+        elif code in _BROKEN:
+            tally.closed(None)
+
+    async def _serve(self) -> bool:
+        """Send until the end, and say goodbye; return whether the peer then closed too."""
+        try:
+            await self._write()
+            return await self._say_goodbye()
+        except trio_websocket.ConnectionClosed:
+            self._guard.uncork()
+        # The peer closes, and the reader is about to answer that (RFC 6455 section 5.5.1).
+        with trio.move_on_after(self.gateway.config.drain.close_seconds):
+            await self._reader_done.wait()
+        return False
 
     # --- what others tell it ---
 
@@ -199,7 +224,7 @@ class Connection:
         """There may be something to send."""
         self._wake.set()
 
-    def send(self, *frames: str) -> None:
+    def send(self, *frames: Frame) -> None:
         """Put frames into the outbox. If they do not fit, the connection is closed as too slow."""
         if not self.outbox.put(*frames):
             self.close(CLOSES["slow"])
@@ -254,6 +279,7 @@ class Connection:
 
     def reader_ended(self) -> None:
         """trio-websocket reads no more: the peer closed, or broke off, or sent what it could not take."""
+        self._reader_done.set()
         self._closing.cancel()
         if self._close is None:
             self.nursery.cancel_scope.cancel()
@@ -264,12 +290,12 @@ class Connection:
         try:
             while True:
                 message = await self._websocket.get_message()
-                if isinstance(message, bytes) or (self._close is not None and not self._pulls_to_end):
-                    continue  # the second: it is being shown out, and nothing is taken from it any more
+                if self._close is not None and not self._pulls_to_end:
+                    continue  # it is being shown out, and nothing is taken from it any more
                 limit = self.gateway.config.server.max_message_bytes
                 if self.identity is None:
                     limit = min(limit, UNKNOWN_MESSAGE_BYTES)
-                if len(message) * 4 > limit and len(message.encode()) > limit:
+                if _longer(message, limit):
                     self.close(CLOSES["too_big"])
                     return
                 self._dialect.received(message)
@@ -298,12 +324,12 @@ class Connection:
                 await self._wake.wait()
                 self._wake = trio.Event()
 
-    def _next_frames(self, most: int) -> tuple[list[str], bool, bool]:
+    def _next_frames(self, most: int) -> tuple[list[Frame], bool, bool]:
         """Return what there is to send, whether the phase notice is in it, and whether there may be more.
 
         At most so many frames, and about `_BATCH_CHARS`.
         """
-        frames: list[str] = []
+        frames: list[Frame] = []
         size, noticed = 0, False
         while size < _BATCH_CHARS and len(frames) < most:
             frame, is_notice = self.outbox.take()
@@ -316,11 +342,11 @@ class Connection:
             noticed = noticed or is_notice
         return frames, noticed, True
 
-    async def _send(self, frames: list[str]) -> None:
+    async def _send(self, frames: list[Frame]) -> None:
         """Send frames with one write; a peer that takes no byte for `send_seconds` is given up."""
         if self._websocket.closed is not None:
             raise trio_websocket.ConnectionClosed(self._websocket.closed)
-        self._guard.put(b"".join(map(text_frame, frames)))
+        self._guard.put(b"".join(map(message_frame, frames)))
         if not await self._guard.flush():
             log.info("slow client", connection=self.id)
             self._close, self._pulls_to_end = CLOSES["slow"], False
@@ -340,3 +366,10 @@ class Connection:
         self.unread = self.unread or patience.cancelled_caught
         log.debug("closed", connection=self.id, code=self._close.code, clean=not self.unread)
         return not self.unread
+
+
+def _longer(message: str | bytes, limit: int) -> bool:
+    """Whether a message takes more bytes than that on the wire."""
+    if isinstance(message, bytes):
+        return len(message) > limit
+    return len(message) * 4 > limit and len(message.encode()) > limit

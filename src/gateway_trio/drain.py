@@ -21,6 +21,7 @@ import trio
 from gateway_trio.config import DrainConfig
 from gateway_trio.core import lifecycle
 from gateway_trio.core.lifecycle import Action, Asked, Lane, Phase, Reason
+from gateway_trio.core.tally import Tally
 from gateway_trio.log import get_logger
 from gateway_trio.report import Timeline
 
@@ -30,7 +31,10 @@ log = get_logger("drain")
 
 
 class Coordinator:
-    """Holds the lifecycle's state and what it counts; `config` has the seconds of a drain."""
+    """Holds the lifecycle's state and what it counts; `config` has the seconds of a drain.
+
+    `timeline` is told what a drain's report needs, `tally` what the metrics do.
+    """
 
     def __init__(self, config: DrainConfig) -> None:
         self.state = lifecycle.State()
@@ -40,6 +44,7 @@ class Coordinator:
         self.execs: set[Any] = set()
         self.sockets: set[Any] = set()
         self.timeline = Timeline()
+        self.tally = Tally()
         self._changed = trio.Event()
         self._actions: dict[Action, list[Callable[[], None]]] = {action: [] for action in Action}
 
@@ -150,8 +155,10 @@ class Coordinator:
             self.timeline.begin(turns=len(self.turns), execs=len(self.execs))
         elif before.final and not self.state.final:
             self.timeline.take_back()
+        self.tally.drained(self.state.reasons - before.reasons)
         if self.state.phase is not before.phase:
             self.timeline.entered(self.state.phase)
+            self.tally.entered(self.state.phase, trio.current_time())
             log.info("phase", phase=self.state.phase.value, reasons=[r.value for r in self.state.reasons])
         for action in actions:
             for do in self._actions[action]:

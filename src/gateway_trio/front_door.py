@@ -8,7 +8,8 @@ cancellation through to the nursery, and the socket is closed on every way out.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,16 +17,17 @@ import trio
 import trio_websocket
 from attrs import frozen
 
-from gateway_trio.auth import check_origin
+from gateway_trio.auth import check_origin, is_local
 from gateway_trio.connection import Connection
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.text import short
-from gateway_trio.dialects import DIALECTS
+from gateway_trio.dialects import DIALECTS, MakeDialect
 from gateway_trio.guard import GuardedStream
 from gateway_trio.handshake import BadRequest, BadToken, Head, read_head, upgrade, wants_upgrade
-from gateway_trio.http import PAGES, Answer, public, refuse, to_bytes, unwelcome
+from gateway_trio.http import Answer, refuse, to_bytes, unwelcome
 from gateway_trio.log import get_logger
+from gateway_trio.pages import Pages
 from gateway_trio.tokens import Identity, bearer
 
 if TYPE_CHECKING:
@@ -73,10 +75,12 @@ class Entry:
 
 
 class FrontDoor:
-    """Answers every socket of the gateway's listeners."""
+    """Answers every socket of the gateway's listeners. `dialects` are what is spoken, by path."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: Gateway, dialects: Mapping[str, MakeDialect] = DIALECTS) -> None:
         self._gateway = gateway
+        self._dialects = dialects
+        self._pages = Pages(gateway)
         self._handshakes = 0
 
     async def serve(self, listeners: Sequence[trio.abc.Listener[Any]], connections: trio.Nursery) -> None:
@@ -111,7 +115,7 @@ class FrontDoor:
             head = await read_head(guard)
             if head is None:
                 return None
-            answer = self._route(head, reached, address)
+            answer = await self._route(head, reached, address)
             if isinstance(answer, Entry):
                 return answer
         except BadToken as bad:
@@ -122,11 +126,13 @@ class FrontDoor:
             )
         except BadRequest as bad:
             answer = bad.answer
+        if answer.status >= HTTPStatus.BAD_REQUEST:
+            self._gateway.coordinator.tally.rejected(answer.status)
         with contextlib.suppress(trio.BrokenResourceError):
             await guard.send_all(to_bytes(answer, head_only=head is not None and head.method == "HEAD"))
         return None
 
-    def _route(self, head: Head, reached: str, address: str) -> Answer | Entry:
+    async def _route(self, head: Head, reached: str, address: str) -> Answer | Entry:
         """Return the answer to a request, or what is to become a WebSocket. Raises `BadRequest`."""
         gateway = self._gateway
         if "host" not in head.headers:
@@ -136,15 +142,16 @@ class FrontDoor:
         if why is not None:
             log.info("refused", why=short(why, _LOGGED_CHARS))
             return refuse(403, why)
-        if head.path not in DIALECTS and head.path not in PAGES:
-            return refuse(404, "there is /acp, /chat, /livez and /readyz")
+        if head.path not in self._dialects and head.path not in self._pages:
+            return refuse(404, "there is /acp, /chat, /livez, /readyz and /metrics")
         if head.method not in ("GET", "HEAD"):
             return refuse(405, "GET only", ("Allow", "GET, HEAD"))
         who = self._who(head, address)
         if isinstance(who, Answer):
             return who
-        if head.path in PAGES:
-            return PAGES[head.path](public(gateway.status()) if who is None else gateway.status())
+        if head.path in self._pages:
+            local = is_local(reached=reached, host=head.headers["host"])
+            return await self._pages.answer(head.path, known=who is not None, local=local)
         if head.method == "HEAD" or not wants_upgrade(head):
             return refuse(426, "this is a WebSocket endpoint", ("Upgrade", "websocket"))
         if who is None and head.path != "/acp":
@@ -205,7 +212,7 @@ class FrontDoor:
                 )
                 headers = [(b"Acp-Connection-Id", connection.id.encode())] if head.path == "/acp" else []
                 websocket = await request.accept(extra_headers=headers)
-                await connection.run(websocket, DIALECTS[head.path](connection, head.query))
+                await connection.run(websocket, self._dialects[head.path](connection, head.query))
                 nursery.cancel_scope.cancel()
         except* trio_websocket.ConnectionClosed:
             pass

@@ -87,6 +87,11 @@ class GuardedStream(trio.abc.Stream):
         elif not await self.flush():
             raise trio.BrokenResourceError(f"the peer took no byte for {self._stall_seconds} s")
 
+    @property
+    def unsent(self) -> bool:
+        """Whether there is something that was collected, or cut, and has not gone out."""
+        return bool(self._unsent)
+
     def put(self, frames: bytes) -> None:
         """Add whole frames to what the next send sends, but nothing behind a close frame (RFC 6455, 5.5.1)."""
         if not self._close_sent:

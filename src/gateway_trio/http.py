@@ -1,9 +1,9 @@
-"""The plain HTTP answers: `/livez`, `/readyz`, and every refusal. One answer a connection."""
+"""The plain HTTP answers, one a connection: what `/livez` and `/readyz` say, and every refusal."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -13,7 +13,7 @@ from attrs import frozen
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.lifecycle import Phase, Reason
 
-__all__ = ["PAGES", "Answer", "livez", "public", "readyz", "refuse", "to_bytes", "unwelcome"]
+__all__ = ["Answer", "Status", "livez", "public", "readyz", "refuse", "to_bytes", "unwelcome"]
 
 Status = Mapping[str, Any]
 
@@ -41,10 +41,6 @@ def readyz(status: Status) -> Answer:
     leaving = {reason.value for reason in Reason if reason is not Reason.BACKEND} & set(status["reasons"])
     down = status["phase"] not in (Phase.OPEN.value, Phase.DRAINING.value) or leaving
     return Answer(503 if down else 200, _json(status), "application/json")
-
-
-#: The paths that are answered with a page.
-PAGES: Mapping[str, Callable[[Status], Answer]] = {"/livez": livez, "/readyz": readyz}
 
 
 def public(status: Status) -> Status:

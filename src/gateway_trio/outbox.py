@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 
-__all__ = ["OUTBOX_BYTES", "OUTBOX_FRAMES", "Outbox"]
+__all__ = ["OUTBOX_BYTES", "OUTBOX_FRAMES", "Frame", "Outbox"]
+
+#: A message to send: text, or bytes for a binary one.
+Frame = str | bytes
 
 OUTBOX_FRAMES = 1024
 OUTBOX_BYTES = 1024 * 1024
@@ -17,11 +20,11 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._frames: deque[str] = deque()
+        self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._notice: str | None = None
 
-    def put(self, *frames: str) -> bool:
+    def put(self, *frames: Frame) -> bool:
         """Add frames; False if they do not fit any more. One that is alone always fits."""
         for frame in frames:
             self._frames.append(frame)
@@ -33,11 +36,11 @@ class Outbox:
         """Replace the phase notice that waits, if one does."""
         self._notice = frame if frame is not None else self._notice
 
-    def take(self) -> tuple[str | None, bool]:
+    def take(self) -> tuple[Frame | None, bool]:
         """Return the next frame, or None, and whether it is the phase notice."""
         if self._notice is not None:
-            frame, self._notice = self._notice, None
-            return frame, True
+            notice, self._notice = self._notice, None
+            return notice, True
         if not self._frames:
             return None, False
         frame = self._frames.popleft()

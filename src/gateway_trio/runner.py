@@ -23,7 +23,7 @@ from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.drain import Coordinator
 from gateway_trio.execs import Facts, Limits, Spawn, Status, kill_at_once
-from gateway_trio.log import get_logger
+from gateway_trio.log import bind, get_logger
 from gateway_trio.quick import STATES, Exec, ExecAsk, to_wire
 from gateway_trio.store import AddExec, EndExec, Store, StoreUnavailable
 
@@ -85,6 +85,8 @@ class ExecRunner:
     # --- one exec ---
 
     async def _run(self, exec_: Exec) -> None:
+        ask = exec_.ask
+        bind(session=None if ask.session is None else ask.session.id, exec=exec_.id, principal=ask.principal)
         facts = Facts(Status.UNKNOWN, None, None, 0.0, 0, 0)
         stored = False
         try:
@@ -184,6 +186,8 @@ class ExecRunner:
             code=facts.exit_code,
             seconds=round(facts.seconds, 3),
         )
+        had_process = facts.exit_code is not None or facts.signal is not None
+        self._coordinator.tally.exec_ended(facts.status, facts.seconds if had_process else None)
         row, session = EndExec(exec_.id, wire, time.time()), exec_.ask.session
         try:
             line = closing_line(wire, silent=not exec_.last)
@@ -219,6 +223,11 @@ class ExecRunner:
     def list(self) -> list[Exec]:
         """Return those that run or wait, oldest first."""
         return [*self._running.values(), *self._waiting]
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a slot."""
+        return len(self._waiting)
 
     def find(self, exec_id: str) -> Exec | None:
         return next((exec_ for exec_ in self.list() if exec_.id == exec_id), None)

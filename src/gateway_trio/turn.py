@@ -51,6 +51,7 @@ class Turn(Place):
         self.ask = ask
         self.digest = ask.digest
         self.seq = 0
+        self.began = math.nan  #: when it started to run
         self.ended: Change | None = None
         self.ended_at = 0
         self.refused: list[Callable[[Problem], object]] = []

@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import structlog
 import trio
 
 from gateway_trio.agents import (
@@ -31,7 +30,7 @@ from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
 from gateway_trio.emissions import emit_for
 from gateway_trio.history import history
-from gateway_trio.log import get_logger
+from gateway_trio.log import bind, get_logger
 from gateway_trio.permissions import asker_for
 from gateway_trio.sessions import Session
 from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
@@ -93,6 +92,7 @@ class Turns:
 
     async def _accept(self, turn: Turn, busy: Busy, position: int) -> None:
         """Store the prompt; only then is it accepted. The task that `admit` started."""
+        self._bind(turn)
         session, ask = turn.session, turn.ask
         row = AddTurn(turn.id, session.id, ask.key, ask.digest, principal=ask.principal)
 
@@ -150,8 +150,9 @@ class Turns:
             self.nursery.start_soon(self._run, turn)
 
     async def _run(self, turn: Turn) -> None:
-        structlog.contextvars.bind_contextvars(principal=turn.ask.principal)  # not whoever let it start
+        self._bind(turn)
         limits = self.config.session
+        turn.began = trio.current_time()
         waited = False
         outcome: tuple[TurnState, str | None, str | None] = (TurnState.INTERRUPTED, "cut", None)
         try:
@@ -211,6 +212,7 @@ class Turns:
     # --- the outcome ---
 
     async def _drop(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
+        self._bind(turn)
         with trio.CancelScope(shield=True, deadline=self._limit()):
             await self._record(turn, outcome, reason, None)
 
@@ -242,6 +244,7 @@ class Turns:
             self._live.pop(turn.id, None)
             self._coordinator.turns.discard(turn)
             self._coordinator.timeline.turn_ended(outcome, ran=ran)
+            self._coordinator.tally.turn_ended(outcome, trio.current_time() - turn.began if ran else None)
             self.advance(turn.session)
             self._coordinator.poke()
 
@@ -256,11 +259,20 @@ class Turns:
         seq = more.pop("seq", turn.seq)
         return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts or None, **more)
 
+    def _bind(self, turn: Turn) -> None:
+        """Say on each line of this task whose turn it is: not that of whoever let it start."""
+        bind(session=turn.session.id, turn=turn.id, principal=turn.ask.principal)
+
     def _limit(self) -> float:
         """When a commit is given up: no store may hold anything longer than `cleanup_seconds`."""
         return trio.current_time() + self.config.drain.cleanup_seconds
 
     # --- what others ask of turns ---
+
+    @property
+    def waiting(self) -> int:
+        """How many accepted prompts have not started, of all sessions."""
+        return sum(turn.state is TurnState.QUEUED for turn in self._live.values())
 
     def find(self, turn_id: str) -> Turn | None:
         """Return a turn that waits or runs."""

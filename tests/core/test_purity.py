@@ -14,6 +14,7 @@ MODULES = sorted(CORE.glob("**/*.py"))
 PURE = {
     "__future__",
     "attrs",
+    "bisect",
     "cattrs",
     "codecs",
     "collections",

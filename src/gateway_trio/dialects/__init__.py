@@ -9,9 +9,10 @@ from gateway_trio.connection import Connection, Dialect
 from gateway_trio.dialects.acp import AcpDialect
 from gateway_trio.dialects.chat import ChatDialect
 
-__all__ = ["DIALECTS"]
+__all__ = ["DIALECTS", "MakeDialect"]
 
-#: path → what makes the dialect of a connection, given the request's query.
-DIALECTS: Mapping[str, Callable[[Connection, str], Dialect]] = MappingProxyType(
-    {"/acp": AcpDialect, "/chat": ChatDialect}
-)
+#: Makes the dialect of a connection, given the request's query.
+MakeDialect = Callable[[Connection, str], Dialect]
+
+#: The dialects of the gateway, by path.
+DIALECTS: Mapping[str, MakeDialect] = MappingProxyType({"/acp": AcpDialect, "/chat": ChatDialect})

@@ -90,9 +90,11 @@ class AcpDialect:
 
     # --- in ---
 
-    def received(self, text: str) -> None:
-        message = parse(text)
-        match message:
+    def received(self, message: str | bytes) -> None:
+        """Take a frame. A binary one is ignored, as ACP says of its transport."""
+        if isinstance(message, bytes):
+            return
+        match parse(message):
             case Request(id_, method, params):
                 self._request(id_, method, params)
             case Notification(method, params):
@@ -135,6 +137,7 @@ class AcpDialect:
         self.connection.send(encode(result(id_, value)))
 
     def refuse(self, id_: RequestId, fault: Problem) -> None:
+        self.gateway.coordinator.tally.refused(fault.reason)
         self.connection.send(encode(error(id_, fault)))
 
     def attached(self, id_: RequestId, session_id: str) -> Session | None:

@@ -60,10 +60,10 @@ class ChatDialect:
         self._attachment = self._attachments.attach(session, cursor)
         self._connection.announce()
 
-    def received(self, text: str) -> None:
-        """Take a prompt or a command. An empty frame is none."""
-        if text.strip() and self._attachment is not None:
-            self._gateway.desk.submit(self, Prompted(self._attachment.session, text, sender=self._connection))
+    def received(self, message: str | bytes) -> None:
+        """Take a prompt or a command. An empty frame is none, nor is a binary one."""
+        if isinstance(message, str) and message.strip() and self._attachment is not None:
+            self._gateway.desk.submit(self, Prompted(self._attachment.session, message, sender=self._connection))
 
     # --- how a prompt is answered ---
 
@@ -74,6 +74,7 @@ class ChatDialect:
 
     def refuse(self, problem: Problem) -> None:
         """A refusal, in words."""
+        self._gateway.coordinator.tally.refused(problem.reason)
         self._connection.send(problem.message + _again(problem.retry_after_ms))
 
     def follow(self, work: Work) -> None:
