@@ -42,6 +42,10 @@ class Echo:
     def pull(self) -> Frame | None:
         return self._messages.popleft() if self._messages else None
 
+    @property
+    def fetching(self) -> bool:
+        return False
+
     def phase_notice(self) -> str | None:
         return None
 
