@@ -48,6 +48,7 @@ async def main(port: int = 8765) -> None:
         nursery.start_soon(drain_at_signal, gateway)
         print(f"listening on {gateway.addresses[0]}", flush=True)
         await gateway.closed.wait()
+        print(f"drained in {gateway.report.total_seconds:.3f} s", flush=True)
         nursery.cancel_scope.cancel()
 
 

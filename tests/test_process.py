@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -103,7 +104,7 @@ def test_a_shutdown_during_a_restart_exits_0(tmp_path):
         chat.until("draining (restart)")
         program.signal(signal.SIGTERM)
         chat.until("draining (restart, shutdown)")
-        second_signal(program, signal.SIGTERM)
+        second_signal(program, signal.SIGTERM, before=2)
         assert chat.code == 1012
         assert program.wait() == 0
 
@@ -118,10 +119,22 @@ def test_a_burst_of_signals_is_one(tmp_path):
         assert "phase draining, 1 turn" in chat.ask("/status")
 
 
+<<<<<<< HEAD
 def second_signal(program: Program, number: int) -> None:
     """Send a signal that is none of the burst before it: a log line says when that was long enough ago."""
     program.wait_log('"event": "signal"')  # the log may be read later than a frame
     lines = [json.loads(line) for line in program.log if '"event": "signal"' in line]
+=======
+def second_signal(program: Program, number: int, before: int = 1) -> None:
+    """Send a signal that is none of the burst before it: a log line says when that was long enough ago.
+
+    `before` is how many came before it; what they did can be seen before their lines are read.
+    """
+    end = time.monotonic() + PATIENCE
+    while len(lines := [json.loads(line) for line in list(program.log) if '"event": "signal"' in line]) < before:
+        assert time.monotonic() < end, program.text
+        program.get("/livez")
+>>>>>>> be91aa16a5321bb27c9296cd469d2564bbaab1ba
     last = dt.datetime.fromisoformat(lines[-1]["timestamp"].replace("Z", "+00:00"))
     while (dt.datetime.now(dt.UTC) - last).total_seconds() < 0.3:
         program.get("/livez")
@@ -152,7 +165,7 @@ def test_a_third_signal_ends_it_at_once_with_every_exec(tmp_path):
         acp.until(lambda f: f.get("params", {}).get("phase") == "draining")
         second_signal(program, signal.SIGTERM)
         acp.until(lambda f: f.get("params", {}).get("phase") == "finishing")
-        second_signal(program, signal.SIGINT)
+        second_signal(program, signal.SIGINT, before=2)
         assert program.wait() == 128 + signal.SIGINT
         assert not alive(pid)
 
@@ -219,8 +232,10 @@ def test_the_package_loads_nothing_heavy_by_itself():
     )
 
 
-def test_the_example_that_embeds(tmp_path):
-    script = "import sys, trio; sys.path.insert(0, sys.argv[1]); import embed; trio.run(embed.main, 0)"
+@pytest.fixture
+def example(request):
+    """The program of examples/ with this name, and its port; it ends well at Ctrl-C."""
+    script = f"import sys, trio; sys.path.insert(0, sys.argv[1]); import {request.param}; trio.run({request.param}.main, 0)"
     program = subprocess.Popen(
         [sys.executable, "-c", script, ROOT / "examples"],
         stdout=subprocess.PIPE,
@@ -228,19 +243,40 @@ def test_the_example_that_embeds(tmp_path):
         text=True,
     )
     try:
-        port = int(program.stdout.readline().rpartition(",")[2].strip(" )\n"))
-        with connect(f"ws://127.0.0.1:{port}/chat") as chat:
-            chat.send("be loud")
-            assert chat.recv(PATIENCE) == "BE LOUD "
-            chat.send("/uptime")
-            assert "load" in chat.recv(PATIENCE)
-            os.kill(program.pid, signal.SIGINT)
-            with pytest.raises(Exception, match="1012"):
-                while True:
-                    chat.recv(PATIENCE)
+        yield program, int(program.stdout.readline().rpartition(",")[2].strip(" )\n"))
         said, errors = program.communicate(timeout=PATIENCE)
     finally:
         program.kill()
         program.wait()
     assert program.returncode == 0, errors
     assert "drained in" in said
+
+
+@pytest.mark.parametrize(
+    ("example", "said"),
+    [
+        ("embed", [("be loud", ["BE LOUD "]), ("/uptime", ["load"])]),
+        (
+            "careful",
+            [
+                ("delete x", ["· delete x", "· the agent asks: delete x (/allow p5, /deny p5)"]),
+                (
+                    "/allow",
+                    ["Allowed p5: delete x (Allow).", "· p5 was answered by local: Allow", "Done: delete x"],
+                ),
+            ],
+        ),
+    ],
+    indirect=["example"],
+)
+def test_an_example(example, said):
+    program, port = example
+    with connect(f"ws://127.0.0.1:{port}/chat") as chat:
+        for text, answers in said:
+            chat.send(text)
+            for answer in answers:
+                assert answer in chat.recv(PATIENCE)
+        os.kill(program.pid, signal.SIGINT)
+        with pytest.raises(Exception, match="1012"):
+            while True:
+                chat.recv(PATIENCE)
