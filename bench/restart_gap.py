@@ -3,7 +3,7 @@
 Each client has a session with a finished turn in it. SIGUSR1; each is told 1012, and comes back at once, again and
 again every 10 ms while that fails. It resumes its session by `after` and `epoch`; one that is gone, as it was kept
 in memory, is counted as lost, and each event that the client did not get as missed. With `restart = "exec"` nobody
-may be refused. In turn with it: `restart = "exit"` under a loop that starts the program again after an exit with 75.
+may be refused. In turn with it: `restart = "exit"` under a loop that starts the program after each exit with 75.
 
     python bench/restart_gap.py [--clients 100] [--rounds 5] [--json]
 

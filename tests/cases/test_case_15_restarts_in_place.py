@@ -255,8 +255,8 @@ def test_case_15_where_the_exec_itself_fails_it_exits_for_its_supervisor(tmp_pat
 
 #: Functions, in the order in which a process on its way to its successor comes by them.
 MOMENTS = [
-    "drain", "close_sockets", "until_sockets_close", "aclose", "hold", "_block_in_threads", "_say_goodbye", "_write_report", "to_json",
-    "_redeliver_remaining", "leave", "replace_process", "fcntl", "dup2", "execve", "successor",
+    "drain", "close_sockets", "hold", "_block_in_threads", "_write_report", "_redeliver_remaining", "leave", "execve",
+    "successor",
 ]  # fmt: skip
 
 
