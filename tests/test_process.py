@@ -119,12 +119,6 @@ def test_a_burst_of_signals_is_one(tmp_path):
         assert "phase draining, 1 turn" in chat.ask("/status")
 
 
-<<<<<<< HEAD
-def second_signal(program: Program, number: int) -> None:
-    """Send a signal that is none of the burst before it: a log line says when that was long enough ago."""
-    program.wait_log('"event": "signal"')  # the log may be read later than a frame
-    lines = [json.loads(line) for line in program.log if '"event": "signal"' in line]
-=======
 def second_signal(program: Program, number: int, before: int = 1) -> None:
     """Send a signal that is none of the burst before it: a log line says when that was long enough ago.
 
@@ -134,7 +128,6 @@ def second_signal(program: Program, number: int, before: int = 1) -> None:
     while len(lines := [json.loads(line) for line in list(program.log) if '"event": "signal"' in line]) < before:
         assert time.monotonic() < end, program.text
         program.get("/livez")
->>>>>>> be91aa16a5321bb27c9296cd469d2564bbaab1ba
     last = dt.datetime.fromisoformat(lines[-1]["timestamp"].replace("Z", "+00:00"))
     while (dt.datetime.now(dt.UTC) - last).total_seconds() < 0.3:
         program.get("/livez")

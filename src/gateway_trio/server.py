@@ -136,14 +136,16 @@ class _Tree:
                 services.start_soon(gateway.sessions.saver.run)
                 services.start_soon(gateway.breaker.watch)
                 gateway.begin(services)
+                what = "a socket to listen on, which was given to us,"
                 if listeners is None:
                     server = gateway.config.server
                     listeners = await trio.open_tcp_listeners(server.port, host=server.host)
+                    what = f"server.host = {server.host!r}"
                 for listener in listeners:
                     stack.push_async_callback(listener.aclose)
                 gateway.exposed = next(filter(None, map(reachable, listeners)), None)
                 if gateway.exposed is not None and not gateway.entrance.tokens:
-                    raise _unsafe(gateway.config.server.host, gateway.exposed)
+                    raise _unsafe(what, gateway.exposed)
                 gateway.listeners = listeners
                 gateway.addresses = [_address(listener) for listener in listeners]
                 await self._doors(listeners, task_status)
@@ -175,10 +177,10 @@ class _Tree:
             connections.cancel_scope.cancel()
 
 
-def _unsafe(host: str, address: str) -> UnsafeBind:
+def _unsafe(what: str, address: str) -> UnsafeBind:
     """Judged by the address that a socket has, whatever the config calls it."""
     return UnsafeBind(
-        f"server.host = {host!r} is {address}, which others can reach, and whoever reaches this gateway is its"
+        f"{what} is {address}, which others can reach, and whoever reaches this gateway is its"
         " admin, as there are no tokens: add some, as [[auth.tokens]], or bind a loopback address, such as"
         " 127.0.0.1"
     )

@@ -29,6 +29,7 @@ _ONE_SIGNAL_SECONDS = 0.25
 
 #: For threads to begin what they are asked to do.
 _THREADS_SECONDS = 1.0
+_MOST_THREADS = 100
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP)
 
@@ -138,7 +139,7 @@ async def _block_in_threads() -> None:
 
     A thread that an agent keeps busy is out of reach.
     """
-    threads = threading.active_count() - 1
+    threads = min(threading.active_count() - 1, _MOST_THREADS)
     all_in = threading.Barrier(max(threads, 1))
 
     def block() -> None:

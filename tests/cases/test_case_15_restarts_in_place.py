@@ -64,7 +64,7 @@ class Knocking:
         self._thread.join(PATIENCE)
 
     def _knock(self) -> None:
-        while not self._over.is_set():
+        while not self._over.wait(0.002):
             try:
                 with socket.create_connection(("127.0.0.1", self._port), PATIENCE) as sock:
                     sock.sendall(b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
@@ -255,8 +255,8 @@ def test_case_15_where_the_exec_itself_fails_it_exits_for_its_supervisor(tmp_pat
 
 #: Functions, in the order in which a process on its way to its successor comes by them.
 MOMENTS = [
-    "drain", "close_sockets", "until_sockets_close", "aclose", "hold", "_block_in_threads", "_say_goodbye", "_write_report", "to_json",
-    "_redeliver_remaining", "leave", "replace_process", "fcntl", "dup2", "execve", "successor",
+    "drain", "close_sockets", "cancel_dump_traceback_later", "hold", "_block_in_threads", "_write_report", "_redeliver_remaining", "leave", "execve",
+    "successor",
 ]  # fmt: skip
 
 
