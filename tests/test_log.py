@@ -75,7 +75,7 @@ def test_what_an_agents_own_library_says_belongs_to_its_turn(tmp_path):
         session = client.new_session()
         with pytest.raises(Refused):
             client.prompt(session, "one")
-        program.wait_log("number one")
+        program.wait_log('"agent failed"')
         (said,) = lines(program, "number one")
         (failed,) = lines(program, "agent failed")
         assert said["logger"] == "some.library"
