@@ -1,21 +1,18 @@
 """The client library's connection: in memory, in virtual time."""
 
 import hashlib
-from functools import partial
 
 import pytest
 import trio
 import trio.testing
 
+from doors import Door
 from gateway_trio import client as library
 from gateway_trio.client import Closed, Lost, Refused, Unauthorized, Unreachable, connect
 from gateway_trio.client.address import parse_url
 from gateway_trio.client.errors import refused
 from gateway_trio.client.wire import POSTED_FRAMES
-from gateway_trio.config import parse_config
 from gateway_trio.core.jsonrpc import CLOSES
-from gateway_trio.server import serve
-from gateway_trio.testing import MemoryListener, ScriptedAgent
 from harness import Program
 
 TOKEN = "correct-horse-battery"
@@ -30,42 +27,6 @@ name = "bob"
 role = "user"
 sha256 = "{hashlib.sha256(b"bobs-token").hexdigest()}"
 """
-
-
-class Door:
-    """The way to a gateway in memory, which may be another one later, or none. `tries` are when it was taken."""
-
-    def __init__(self, nursery):
-        self.listener = None
-        self.gateway = None
-        self.tries = []
-        self._nursery = nursery
-
-    async def serve(self, config="", **more):
-        """Start a gateway, which is reached from now on."""
-        self.listener = MemoryListener()
-        config = parse_config(config, environ={})
-        serving = partial(serve, config, agent=ScriptedAgent(), listeners=[self.listener], **more)
-        self.gateway = await self._nursery.start(serving)
-
-    async def restart(self):
-        """Let the gateway go down as for a restart; nobody listens then."""
-        self.gateway.drain("restart", by="the test")
-        self.listener = None
-        await self.gateway.closed.wait()
-
-    async def open(self):
-        self.tries.append(trio.current_time())
-        if self.listener is None:
-            raise ConnectionRefusedError("nobody listens")
-        return await self.listener.connect()
-
-    def connect(self, **more):
-        return connect("ws://localhost", open_stream=self.open, **more)
-
-    def close_connections(self, why):
-        for connection in list(self.gateway.connections):
-            connection.close(CLOSES[why])
 
 
 @pytest.fixture
@@ -225,7 +186,7 @@ async def test_what_was_asked_last_is_still_sent(autojump_clock, door):
     with trio.fail_after(60):
         await door.serve()
         async with door.connect() as client:
-            client._keeper.wire.ask("_gateway-trio/drain", {"why": "late"}, print)
+            client._board.keeper.wire.ask("_gateway-trio/drain", {"why": "late"}, print)
         async with door.connect() as client:
             await until_phase(client, "draining")
 

@@ -7,7 +7,9 @@ from typing import Any
 
 from attrs import frozen
 
-__all__ = ["ExecFacts", "Phase"]
+from gateway_trio.core.acp import OURS
+
+__all__ = ["ExecFacts", "Phase", "SessionInfo"]
 
 
 @frozen
@@ -74,4 +76,29 @@ class ExecFacts:
             error=facts.get("error"),
             output=str(facts.get("output", "")),
             data=facts,
+        )
+
+
+@frozen
+class SessionInfo:
+    """A session in a list: `title` is its name, None for one that has none; `last` its highest number; `busy`
+    whether a turn runs.
+    """
+
+    id: str
+    title: str | None
+    last: int
+    busy: bool
+
+    @classmethod
+    def from_wire(cls, info: Mapping[str, Any]) -> SessionInfo:
+        meta = info.get("_meta")
+        ours = meta.get(OURS) if isinstance(meta, dict) else None
+        ours = ours if isinstance(ours, dict) else {}
+        title = info.get("title")
+        return cls(
+            id=str(info.get("sessionId", "")),
+            title=title if isinstance(title, str) else None,
+            last=int(ours.get("last") or 0),
+            busy=ours.get("busy") is True,
         )

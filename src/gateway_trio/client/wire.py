@@ -59,9 +59,16 @@ class Wire:
         self._waiting[self._ids] = answered
         return self._ids
 
-    async def call(self, method: str, params: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    async def call(
+        self,
+        method: str,
+        params: Mapping[str, Any] | None = None,
+        take: Callable[[dict[str, Any]], object] | None = None,
+    ) -> dict[str, Any]:
         """Ask and wait for the result. Raises `Refused` and `Lost`. When it is cancelled the answer is dropped;
         what was asked for may be done all the same.
+
+        `take` is called with the result when it is read, before anything that comes after it; None for nothing.
         """
         came = trio.Event()
         answers: list[Answer] = []
@@ -69,6 +76,8 @@ class Wire:
         def answered(answer: Answer) -> None:
             answers.append(answer)
             came.set()
+            if take is not None and isinstance(answer, Response) and answer.error is None:
+                take(_result(answer))
 
         id_ = self.ask(method, params or {}, answered)
         try:
@@ -80,7 +89,7 @@ class Wire:
             raise copy.copy(answer)
         if answer.error is not None:
             raise refused(answer.error)
-        return answer.result if isinstance(answer.result, dict) else {}
+        return _result(answer)
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Post a notification. Raises as `ask` does."""
@@ -160,3 +169,7 @@ class Wire:
                 await self._link.ping()
             if patience.cancelled_caught:
                 raise Lost("the gateway does not answer")
+
+
+def _result(answer: Response) -> dict[str, Any]:
+    return answer.result if isinstance(answer.result, dict) else {}
