@@ -1,4 +1,4 @@
-"""The command line: `gateway-trio serve` and `gateway-trio check`."""
+"""The command line: `gateway-trio serve`, `check` and `chat`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 import gateway_trio
+from gateway_trio.chat.command import chat
 from gateway_trio.config import ConfigError, load_config
 from gateway_trio.core.kinds import ExecCommand
 from gateway_trio.process import EX_CONFIG, run
@@ -22,6 +23,8 @@ app = App(
     version=gateway_trio.__version__,
     backend="trio",
 )
+
+app.command(chat)
 
 
 @app.command
