@@ -1,4 +1,4 @@
-"""The command line: `gateway-trio serve` and `gateway-trio check`."""
+"""The command line: `gateway-trio serve`, `check` and `chat`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import trio
 from cyclopts import App, Parameter
 
 import gateway_trio
+from gateway_trio.chat.command import chat
 from gateway_trio.config import Config, ConfigError, load_config
 from gateway_trio.core.handover import program
 from gateway_trio.core.kinds import ExecCommand
@@ -25,6 +26,8 @@ app = App(
     version=gateway_trio.__version__,
     backend="trio",
 )
+
+app.command(chat)
 
 
 @app.command

@@ -237,3 +237,13 @@ def test_close_codes_say_whether_to_come_back():
 def test_numbers_that_are_read_are_finite():
     assert parse('{"jsonrpc":"2.0","id":1e308,"method":"m"}').id == 1e308
     assert not math.isinf(parse('{"jsonrpc":"2.0","id":1.7976931348623157e308,"method":"m"}').id)
+
+
+@pytest.mark.parametrize("code", [None, 1000, 1001, 1006, 1011, 1012, 4101, 4102, 4999])
+def test_after_most_codes_a_client_comes_back(code):
+    assert jsonrpc.comes_back(code)
+
+
+@pytest.mark.parametrize("code", [1008, 1009, 4501])
+def test_after_some_it_does_not(code):
+    assert not jsonrpc.comes_back(code)

@@ -24,6 +24,7 @@ __all__ = [
     "Request",
     "RequestId",
     "Response",
+    "comes_back",
     "encode",
     "error",
     "notification",
@@ -144,6 +145,15 @@ CLOSES: Mapping[str, Close] = MappingProxyType(
         "revoked": Close(4501, "the token was revoked", come_back=False),
     }
 )
+
+
+#: Of the codes in `CLOSES`, those with which a client does not come back.
+_FOR_GOOD = frozenset({close.code for close in CLOSES.values()} - {c.code for c in CLOSES.values() if c.come_back})
+
+
+def comes_back(code: int | None) -> bool:
+    """Whether a client comes back after this close code: by `CLOSES`, and after any other, or none (None)."""
+    return code not in _FOR_GOOD
 
 
 #: How deep a message may be nested. What `json` just about reads it cannot write again from deeper in the stack.

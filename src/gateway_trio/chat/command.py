@@ -1,0 +1,147 @@
+"""`gateway-trio chat`. What it needs is imported when it runs: `serve` has no use for it.
+
+Exit codes: 0 it was left, or the input ended and every prompt completed; 1 a prompt of a pipe did not complete;
+69 the gateway cannot be reached, or the connection is over; 77 the token is wrong or missing; 78 the URL or the
+config cannot be used; 130 and 143 SIGINT and SIGTERM. (69 to 78 are those of sysexits.h.)
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+if TYPE_CHECKING:
+    from gateway_trio.chat.state import Sessions
+    from gateway_trio.client import Client, Session
+
+__all__ = ["chat"]
+
+_UNAVAILABLE, _NO_PERMISSION, _CONFIG = 69, 77, 78
+_LAST = "main"
+
+
+def chat(
+    *,
+    url: Annotated[str | None, Parameter(help="The gateway, ws://HOST:PORT. Else $GATEWAY_TRIO_URL.")] = None,
+    session: Annotated[str | None, Parameter(help="A session's name or id; a new name makes a session.")] = None,
+    new: Annotated[bool, Parameter(help="A new session, in place of the one of that name.")] = False,
+    config: Annotated[Path | None, Parameter(help="The gateway's config: its host and port are taken.")] = None,
+) -> int:
+    """Talk to a gateway: at a terminal with a line to edit, from a pipe line by line. $GATEWAY_TRIO_TOKEN."""
+    import trio  # noqa: PLC0415 - see above
+
+    from gateway_trio.client.target import find_target  # noqa: PLC0415
+    from gateway_trio.config import ConfigError  # noqa: PLC0415
+
+    try:
+        target, token = find_target(url, config, os.environ)
+    except ConfigError as fault:
+        print(fault, file=sys.stderr)
+        return _CONFIG
+    signals = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # __main__ blocked them, for `serve`
+    try:
+        return trio.run(_run, target, token, session or _LAST, new)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+
+
+async def _run(url: str, token: str | None, name: str, new: bool) -> int:
+    import trio  # noqa: PLC0415
+
+    ended_by: list[int] = []
+    code = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_heed_signals, nursery.cancel_scope, ended_by)
+        code = await _talk(url, token, name, new)
+        nursery.cancel_scope.cancel()
+    return 128 + ended_by[0] if ended_by else code
+
+
+async def _heed_signals(scope: object, ended_by: list[int]) -> None:
+    """Leave the terminal as it was, also where somebody ends us."""
+    import trio  # noqa: PLC0415
+
+    assert isinstance(scope, trio.CancelScope)  # noqa: S101 - for mypy
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+        async for number in signals:
+            ended_by.append(number)
+            scope.cancel()
+
+
+async def _talk(url: str, token: str | None, name: str, new: bool) -> int:
+    from gateway_trio.chat.state import Sessions, state_directory  # noqa: PLC0415
+    from gateway_trio.client import ClientError, Unauthorized, connect  # noqa: PLC0415
+
+    try:
+        directory = state_directory(os.environ)
+        async with connect(url, token=token) as client:
+            return await _chat(client, Finder(client, Sessions(directory), url, name, new), directory)
+    except Unauthorized as error:
+        print(f"{url}: {error}", file=sys.stderr)
+        return _NO_PERMISSION
+    except ClientError as error:
+        print(f"{url}: {error}", file=sys.stderr)
+        return _UNAVAILABLE
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return _CONFIG
+
+
+async def _chat(client: Client, finder: Finder, directory: Path) -> int:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        from gateway_trio.chat.pipe import pipe  # noqa: PLC0415
+
+        return 0 if await pipe(await finder.find(), sys.stdin, sys.stdout) else 1
+    from gateway_trio.chat.state import History  # noqa: PLC0415
+    from gateway_trio.chat.talk import Talk  # noqa: PLC0415
+    from gateway_trio.chat.terminal import Terminal  # noqa: PLC0415
+
+    talk = Talk(client, await finder.find(), finder.make)
+    await talk.run(Terminal(History(directory).path, talk.commands))
+    return 0
+
+
+class Finder:
+    """Finds the session to talk in, or makes one.
+
+    Args:
+        client: the connection.
+        sessions: which ids went by which names here.
+        url: which gateway that is.
+        name: a session's id, a name that the gateway has for one, or one that was used here.
+        new: whether to make one all the same.
+
+    """
+
+    def __init__(self, client: Client, sessions: Sessions, url: str, name: str, new: bool) -> None:
+        self._client = client
+        self._sessions = sessions
+        self._url = url
+        self._name = name
+        self._new = new
+
+    async def find(self) -> Session:
+        """Return the session, attached, from its end on. Raises `ClientError`s and OSError."""
+        if self._new:
+            return await self.make()
+        known = await self._client.sessions()
+        remembered = self._sessions.find(self._url, self._name)
+        for info in known:
+            if info.id in (self._name, remembered):
+                return await self._client.resume(info.id)
+        for info in known:
+            if info.title == self._name:
+                return await self._client.resume(info.id)
+        return await self.make()
+
+    async def make(self) -> Session:
+        """Return a new session, which goes by the name from now on."""
+        session = await self._client.new_session()
+        self._sessions.remember(self._url, self._name, session.id)
+        return session
