@@ -67,7 +67,7 @@ class Terminal:
         self._session: PromptSession[str]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Edit lines until Ctrl-D, or until this is cancelled; then `events` ends and the terminal is as before."""
+        """Edit lines until Ctrl-D, or until this is cancelled; then `events` ends, the terminal is as before."""
         started = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_when_cancelled, started)
