@@ -31,9 +31,16 @@ BASE = """
 port = 0
 """
 
+MEMORY = """
+[store]
+type = "memory"
+"""
+
 
 class Program:
     """`gateway-trio serve` with this config, ready when made. Use it as a context manager.
+
+    Where the config has no `[store]` it is in memory.
 
     `script` is a Python program of the test's own that takes the same arguments, to run in its place.
     """
@@ -51,6 +58,8 @@ class Program:
         self.config = tmp_path / "gateway.toml"
         if "[server]" not in config:
             config = BASE + config
+        if "[store]" not in config:
+            config += MEMORY
         self.config.write_text(config)
         self.config.chmod(0o600)
         self.report_path = tmp_path / "report.json"

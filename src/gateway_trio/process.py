@@ -4,7 +4,7 @@ SIGTERM, SIGINT   first: drain. second: cancel turns now, little time for execs.
 SIGUSR1           drain for a restart, if the config can be used
 SIGHUP            read the config again, if it can be used
 
-0 drained · 75 restart · 78 config, port or bind that cannot be used · 1 a bug · 128+n forced
+0 drained · 75 restart · 78 config, port, bind or store that cannot be used · 1 a bug · 128+n forced
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ import trio
 
 from gateway_trio import log
 from gateway_trio.agents import Agent, AgentUnusable
+from gateway_trio.choose_store import choose_store, store_path
 from gateway_trio.config import Config, ConfigError, load_config, secrets
 from gateway_trio.core.lifecycle import Action, Reason
 from gateway_trio.gateway import Gateway
-from gateway_trio.memory_store import MemoryStore
 from gateway_trio.report import DrainReport
 from gateway_trio.server import UnsafeBind, serve
 from gateway_trio.store import StoreUnavailable
@@ -77,7 +77,7 @@ class _Program:
                     serve,
                     self._config,
                     agent=self._agent,
-                    store=MemoryStore(),
+                    store=choose_store(self._config.store, os.environ),
                     check_restart=self._check_restart,
                     read_config=None if self._path is None else self._read_config,
                 )
@@ -182,7 +182,10 @@ class _Program:
         base = f"ws://{shown}:{port}"
         print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp", flush=True)
         _log.info("open", pid=os.getpid(), addresses=[f"{a[0]}:{a[1]}" for a in gateway.addresses])
-        _log.warning("sessions are kept in memory only and are forgotten at exit")
+        if gateway.store.durable:
+            _log.info("store", path=str(store_path(self._config.store, os.environ)))
+        else:
+            _log.warning("sessions are kept in memory only and are forgotten at exit")
         if gateway.entrance.tokens:
             _log.info("tokens", names=[token.name for token in self._config.auth.tokens])
         else:

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from harness import Program
+
 PATIENCE = 60
 
 #: Opens the store, and says so; then it does what its second argument says.
@@ -104,3 +106,41 @@ def test_case_70_what_was_told_is_there_after_kill_9(tmp_path, after):
                 ).fetchall()  # fmt: skip
                 assert there in (number, number + 1)  # one more may have been written than was told
                 assert events == [(n,) for n in range(1, there + 1)]
+
+
+# --- the program ---
+
+ON_DISK = """
+[store]
+type = "sqlite"
+"""
+
+
+def test_case_70_the_program_keeps_sessions_on_disk_and_lets_no_second_one_at_them(tmp_path):
+    env = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    path = tmp_path / "state" / "gateway-trio" / "gateway.db"
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    with Program(tmp_path / "first", ON_DISK, env=env) as first:
+        assert str(path) in first.wait_log('"event": "store"')
+        assert "forgotten at exit" not in first.text
+        assert path.stat().st_mode & 0o777 == 0o600
+        with Program(tmp_path / "second", ON_DISK, env=env, ready=False) as second:
+            assert second.wait() == 78
+            assert f"the store {path} is in use by another gateway: pid {first.pid} on " in second.text
+            assert "Traceback" not in second.text
+        first.signal()
+        assert first.wait() == 0
+    with Program(tmp_path / "second", ON_DISK, env=env) as second:
+        second.wait_log('"event": "store"')
+
+
+@pytest.mark.parametrize("content", [b"no database at all, " * 500, b"SQLite format 3\0" + b"\xff" * 5000])
+def test_case_70_a_damaged_store_is_no_start_and_is_left_as_it_is(tmp_path, content):
+    path = tmp_path / "gateway.db"
+    path.write_bytes(content)
+    with Program(tmp_path, f'[store]\npath = "{path}"\n', ready=False) as program:
+        assert program.wait() == 78
+        assert f"gateway-trio does not start: the store {path}: " in program.text
+        assert "Traceback" not in program.text
+    assert path.read_bytes() == content
