@@ -17,6 +17,8 @@ from typing import Self
 class Program:
     """`gateway-trio serve` with this config; `pid`, `port`, and after `wait` its `report`.
 
+    Its store, if the config names no other, is on the disk of temporary files.
+
     `script` is a program to run in its place, with an agent of its own; it takes the same arguments.
     """
 
@@ -34,7 +36,7 @@ class Program:
             stdout=subprocess.PIPE,
             stderr=self._log,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={**os.environ, "XDG_STATE_HOME": str(folder), **(env or {})},
         )
         hello = self.process.stdout.readline()
         if not hello:

@@ -32,9 +32,16 @@ BASE = """
 port = 0
 """
 
+MEMORY = """
+[store]
+type = "memory"
+"""
+
 
 class Program:
     """`gateway-trio serve` with this config, ready when made. Use it as a context manager.
+
+    Where the config has no `[store]` it is in memory.
 
     `script` is a Python program of the test's own that takes the same arguments, to run in its place.
     """
@@ -54,6 +61,8 @@ class Program:
             config = BASE + config
         if "restart =" not in config:  # most tests are about a process that ends
             config = config.replace("[server]", '[server]\nrestart = "exit"', 1)
+        if "[store]" not in config:
+            config += MEMORY
         self.config.write_text(config)
         self.config.chmod(0o600)
         self.report_path = tmp_path / "report.json"

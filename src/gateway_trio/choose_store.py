@@ -7,7 +7,7 @@ from pathlib import Path
 
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.sqlite_store import SqliteStore
-from gateway_trio.store import Store
+from gateway_trio.store import Store, StoreUnavailable
 from gateway_trio.tables import StoreConfig
 
 __all__ = ["choose_store", "store_path"]
@@ -24,9 +24,12 @@ def store_path(config: StoreConfig, environ: Mapping[str, str]) -> Path:
     """Return the absolute path of the database.
 
     By default it is in $XDG_STATE_HOME, which does not count where it is relative, or else in ~/.local/state
-    (XDG base directory specification, 0.8). Raises RuntimeError where there is no home directory to be found.
+    (XDG base directory specification, 0.8). Raises `StoreUnavailable` where no home directory is to be found.
     """
-    home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    try:
+        home = Path(environ["HOME"]) if environ.get("HOME") else Path.home()
+    except RuntimeError:
+        raise StoreUnavailable("there is no home directory for the store; say where it is in store.path") from None
     if config.path is not None:
         return home / config.path[2:] if config.path.startswith("~/") else Path(config.path)
     state = Path(environ.get("XDG_STATE_HOME", ""))

@@ -4,7 +4,7 @@ A library never touches these.
 
 A restart ends the process with 75, or replaces it by exec: same number, same words, its port open all the while.
 
-0 drained · 75 restart · 78 config, port or bind that cannot be used · 1 a bug · 128+n forced
+0 drained · 75 restart · 78 config, port, bind or store that cannot be used · 1 a bug · 128+n forced
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ import trio
 
 from gateway_trio import log
 from gateway_trio.agents import Agent, AgentUnusable
+from gateway_trio.choose_store import choose_store, store_path
 from gateway_trio.config import Config, ConfigError, load_config, secrets
 from gateway_trio.core.lifecycle import Action
 from gateway_trio.core.supervision import is_supervised
 from gateway_trio.gateway import Gateway
 from gateway_trio.handover import Handover
-from gateway_trio.memory_store import MemoryStore
 from gateway_trio.preflight import program_fault
 from gateway_trio.report import DrainReport
 from gateway_trio.sd_notify import Supervisor
@@ -90,7 +90,7 @@ class _Program:
                     serve,
                     self._config,
                     agent=self._agent,
-                    store=MemoryStore(),
+                    store=choose_store(self._config.store, os.environ),
                     listeners=self._handover.listeners(),
                     check_restart=self._check_restart,
                     read_config=None if self._path is None else self._read_config,
@@ -179,7 +179,10 @@ class _Program:
         base = f"ws://{shown}:{port}"
         _print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp")
         _log.info("open", pid=os.getpid(), addresses=[f"{a[0]}:{a[1]}" for a in gateway.addresses])
-        _log.warning("sessions are kept in memory only and are forgotten at exit")
+        if gateway.store.durable:
+            _log.info("store", path=str(store_path(self._config.store, os.environ)))
+        else:
+            _log.warning("sessions are kept in memory only and are forgotten at exit")
         if gateway.entrance.tokens:
             _log.info("tokens", names=[token.name for token in self._config.auth.tokens])
         else:

@@ -93,7 +93,7 @@ def test_case_34_ctrl_c_lets_running_execs_finish(times, tmp_path):
     config = tmp_path / "gateway.toml"
     gate = tmp_path / "gate"
     config.write_text(
-        "[server]\nport = 0\n[quick_commands.wait]\ntype = 'exec'\n"
+        "[server]\nport = 0\n[store]\ntype = 'memory'\n[quick_commands.wait]\ntype = 'exec'\n"
         f"command = 'echo waiting; while [ ! -e {gate} ]; do sleep 0.1; done; echo waited'\n"
     )
     config.chmod(0o600)
