@@ -1,4 +1,4 @@
-"""The command line: `gateway-trio serve`, `check` and `chat`."""
+"""The command line: `gateway-trio serve`, `check`, `chat` and `ctl`."""
 
 from __future__ import annotations
 
@@ -48,3 +48,10 @@ def check(file: Path) -> int:
     execs = sum(isinstance(command, ExecCommand) for command in config.quick_commands.values())
     print(f"{file}: good, {execs} exec and {len(config.quick_commands) - execs} alias commands")
     return 0
+
+
+#: The token is read from the environment only, as arguments stand in the list of processes.
+CTL_HELP = "Ask a running gateway, drain it, restart it. GATEWAY_TRIO_TOKEN has the token."
+
+# Loaded when it is used: what it runs on is no business of `serve`.
+app.command("gateway_trio.ctl.app:app", name="ctl", help=CTL_HELP)

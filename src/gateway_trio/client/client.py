@@ -144,3 +144,8 @@ class Client:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._board.keeper.wire is not None
+
+    @property
+    def losses(self) -> int:
+        """How often the connection was lost: with the same number it is the same connection, and process."""
+        return self._board.losses
