@@ -185,6 +185,7 @@ async def until(client, test):
     async for phase in client.phases():
         if test(phase):
             return phase
+    return None
 
 
 async def test_a_drain_with_wait_ends_with_the_last_turn_and_says_the_seconds(autojump_clock):

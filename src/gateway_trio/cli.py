@@ -12,8 +12,8 @@ from cyclopts import App, Parameter
 import gateway_trio
 from gateway_trio.chat.command import chat
 from gateway_trio.config import ConfigError, load_config
+from gateway_trio.core.exits import Exit
 from gateway_trio.core.kinds import ExecCommand
-from gateway_trio.process import EX_CONFIG, run
 
 __all__ = ["app"]
 
@@ -34,6 +34,8 @@ def serve(
     report: Annotated[Path | None, Parameter(help="Where to write the report of the drain, JSON.")] = None,
 ) -> int:
     """Run the gateway until SIGTERM or SIGINT (exit 0) or a restart (exit 75)."""
+    from gateway_trio.process import run  # noqa: PLC0415 - `ctl` needs nothing of what serves
+
     return run(config, report)
 
 
@@ -44,7 +46,7 @@ def check(file: Path) -> int:
         config = load_config(file, os.environ)
     except ConfigError as fault:
         print(fault, file=sys.stderr)
-        return EX_CONFIG
+        return Exit.CONFIG
     execs = sum(isinstance(command, ExecCommand) for command in config.quick_commands.values())
     print(f"{file}: good, {execs} exec and {len(config.quick_commands) - execs} alias commands")
     return 0

@@ -23,7 +23,7 @@ class Exit(enum.IntEnum):
     FAULT = 70  #: EX_SOFTWARE: a fault of the gateway's own
     LATER = 75  #: EX_TEMPFAIL: refused for now; the same may be asked again
     NOT_ALLOWED = 77  #: EX_NOPERM: the token is missing or unknown, or its role does not suffice
-    CONFIG = 78  #: EX_CONFIG: the file of `--config` says no address
+    CONFIG = 78  #: EX_CONFIG: a config that cannot be used; of a client: that says no address
     TIMED_OUT = 124  #: the time of `--timeout` is over; or a quick command's own is
     ENDED = 125  #: a quick command that could not be started, or that did not end by itself
 

@@ -75,9 +75,6 @@ def run(verb: Verb, *, url: str | None, config: Path | None, timeout: float | No
         return trio.run(_Call(verb, screen, open_client, verb.limit_seconds if timeout is None else timeout).main)
     except ConfigError as fault:
         return _fail(screen, Exit.CONFIG, "config", f"{config} cannot be used:\n{fault}")
-    except BrokenPipeError:  # whoever read our output has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 128 + signal.SIGPIPE
 
 
 class _Call:
@@ -115,6 +112,9 @@ class _Call:
             except ClientError as error:
                 code, reason, more = _explain(error)
                 return _fail(screen, code, reason, str(error), **more)
+            except BrokenPipeError:  # whoever read our output has enough; Python would try again at exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                return 128 + signal.SIGPIPE
             except ValueError as fault:  # a URL or a token that can be none
                 return _fail(screen, Exit.USAGE, "usage", str(fault))
         if self._signal:

@@ -66,7 +66,11 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         for name, said in rows:
             table.add_row(Text(name, style="bold"), Text(said, overflow="fold"))
-        Console(file=self._out, width=None if self._out.isatty() else _WIDE).print(table)
+        terminal = Console(file=self._out, width=None if self._out.isatty() else _WIDE)
+        with terminal.capture() as drawn:  # rich would answer a closed pipe by itself
+            terminal.print(table)
+        self._out.write(drawn.get())
+        self._out.flush()
 
     def output(self, text: str) -> None:
         """Write a command's output as it is; to a terminal without control characters, and with a last newline."""
