@@ -2,23 +2,26 @@
 
 import io
 import json
-from functools import partial
 
 import pytest
 import trio
 
+from doors import Door
 from gateway_trio.client import Closed, Lost, Refused, Unauthorized, Unreachable, connect
+from gateway_trio.client.target import find_target
 from gateway_trio.config import ConfigError, load_server
 from gateway_trio.core.waits import Outcome, Seen
 from gateway_trio.ctl import verbs
 from gateway_trio.ctl.run import _explain
 from gateway_trio.ctl.screen import Screen
-from gateway_trio.ctl.target import find_url
-from gateway_trio.server import serve
-from gateway_trio.testing import MemoryListener, ScriptedAgent
+from gateway_trio.testing import ScriptedAgent
 from memory import acp_lab
 
 # --- where ---
+
+
+def find_url(*args):
+    return find_target(*args)[0]
 
 
 def config(tmp_path, server, mode=0o600):
@@ -49,7 +52,8 @@ def test_an_option_comes_before_the_config_and_that_before_the_environment(tmp_p
     path = config(tmp_path, "")
     assert find_url("ws://mine", path, {"GATEWAY_TRIO_URL": "ws://other"}) == "ws://mine"
     assert find_url(None, None, {"GATEWAY_TRIO_URL": "ws://other"}) == "ws://other"
-    assert find_url(None, None, {"GATEWAY_TRIO_URL": ""}) == find_url(None, None, {}) == "ws://127.0.0.1:8765"
+    assert find_url(None, None, {}) == "ws://127.0.0.1:8765"
+    assert find_url(None, None, {"GATEWAY_TRIO_URL": ""}) == "ws://127.0.0.1:8765"
 
 
 @pytest.mark.parametrize(
@@ -96,7 +100,7 @@ def test_a_pipe_gets_output_as_it_is_and_a_terminal_what_is_harmless():
     for pad in (pipe, terminal):
         pad.screen.output(text)
     assert pipe.out.getvalue() == text
-    assert terminal.out.getvalue() == "onetwo\n\tthree\n"
+    assert terminal.out.getvalue() == "one[2Jtwo\n\tthree\n"
     empty = Pad(out=Terminal())
     empty.screen.output("")
     assert empty.out.getvalue() == ""
@@ -117,9 +121,9 @@ def test_with_json_there_is_one_object_also_for_an_error():
 def test_without_json_errors_go_to_stderr_and_are_harmless():
     pad = Pad()
     pad.screen.failure({"reason": "x"}, "what\x1b[31m it was")
-    assert (pad.out.getvalue(), pad.err.getvalue()) == ("", "gateway-trio: what it was\n")
+    assert (pad.out.getvalue(), pad.err.getvalue()) == ("", "gateway-trio: what[31m it was\n")
     pad.screen.result({}, "done\x1b[H")
-    assert pad.out.getvalue() == "done\n"
+    assert pad.out.getvalue() == "done[H\n"
 
 
 def test_a_table_is_not_folded_where_nothing_shows_lines_and_holds_no_markup():
@@ -235,28 +239,6 @@ async def test_a_shutdown_under_the_wait_for_a_drain_still_ends_it(autojump_cloc
         assert pad.object["seconds"] == pytest.approx(5, abs=0.1)
 
 
-class Door:
-    """The way to a gateway that may be another one later."""
-
-    def __init__(self, nursery):
-        self.listener = None
-        self.gateway = None
-        self._nursery = nursery
-
-    async def serve(self, agent=None):
-        self.listener = MemoryListener()
-        serving = partial(serve, agent=agent or ScriptedAgent(), listeners=[self.listener])
-        self.gateway = await self._nursery.start(serving)
-
-    async def open(self):
-        if self.listener is None:
-            raise ConnectionRefusedError("nobody listens")
-        return await self.listener.connect()
-
-    def connect(self):
-        return connect("ws://localhost", open_stream=self.open, counts=True)
-
-
 async def test_a_restart_with_wait_ends_when_another_process_is_open(autojump_clock, nursery):
     door = Door(nursery)
     await door.serve()
@@ -273,7 +255,7 @@ async def test_a_restart_with_wait_ends_when_another_process_is_open(autojump_cl
 
     nursery.start_soon(supervise)
     with trio.fail_after(200):
-        async with door.connect() as client:
+        async with door.connect(counts=True) as client:
             code, pad = await do(verbs.restart(wait=True), client)
     assert (code, pad.object["outcome"]) == (0, "back")
     assert before.report.reason == "restart"
@@ -285,7 +267,7 @@ async def test_a_restart_with_wait_ends_when_another_process_is_open(autojump_cl
 async def test_a_lost_connection_alone_is_no_restart(autojump_clock, nursery):
     """It comes back to the same process, which still waits for a turn; then the restart is taken back."""
     door = Door(nursery)
-    await door.serve(ScriptedAgent({"long": [15.0]}))
+    await door.serve(agent=ScriptedAgent({"long": [15.0]}))
 
     async def meddle():
         await trio.sleep(1)
@@ -295,10 +277,8 @@ async def test_a_lost_connection_alone_is_no_restart(autojump_clock, nursery):
         door.gateway.undrain()
 
     with trio.fail_after(200):
-        async with door.connect() as chatting, door.connect() as client:
-            session = (await chatting.call("session/new", {"cwd": "/", "mcpServers": []}))["sessionId"]
-            prompt = {"sessionId": session, "prompt": [{"type": "text", "text": "long"}]}
-            chatting._keeper.wire.ask("session/prompt", prompt, lambda _: None)
+        async with door.connect(counts=True) as chatting, door.connect(counts=True) as client:
+            (await chatting.new_session()).prompt("long")
             await until(client, lambda phase: phase.turns == 1)
             nursery.start_soon(meddle)
             code, pad = await do(verbs.restart(wait=True), client)
@@ -309,13 +289,11 @@ async def test_a_lost_connection_alone_is_no_restart(autojump_clock, nursery):
 
 async def test_a_drain_does_not_outlive_its_process(autojump_clock, nursery):
     door = Door(nursery)
-    await door.serve(ScriptedAgent({"long": [100.0]}))
+    await door.serve(agent=ScriptedAgent({"long": [100.0]}))
     before = door.gateway
     with trio.fail_after(200):
-        async with door.connect() as chatting, door.connect() as client:
-            session = (await chatting.call("session/new", {"cwd": "/", "mcpServers": []}))["sessionId"]
-            prompt = {"sessionId": session, "prompt": [{"type": "text", "text": "long"}]}
-            chatting._keeper.wire.ask("session/prompt", prompt, lambda _: None)
+        async with door.connect(counts=True) as chatting, door.connect(counts=True) as client:
+            (await chatting.new_session()).prompt("long")
             await until(client, lambda phase: phase.turns == 1)
 
             async def die_and_come_back():

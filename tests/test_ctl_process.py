@@ -192,7 +192,7 @@ def test_tokens_decide_who_may(tmp_path):
             assert "token-of" not in err
             code, answer = ctl_json(program, "status", token=token)
             assert (code, answer["error"]["reason"]) == (77, "unauthorized")
-        assert ctl(program, "status", token="é")[0] == 2
+        assert ctl(program, "status", token="é")[0] == 78
         assert "token-of" not in program.text
 
 
@@ -218,7 +218,7 @@ def test_without_a_gateway_it_says_so():
     assert "connect" in err
     code, answer = ctl_json(None, "restart", "--wait", "--url", url)
     assert (code, answer["error"]["reason"]) == (69, "unreachable")
-    assert ctl(None, "status", "--url", "http://127.0.0.1")[0] == 2
+    assert ctl(None, "status", "--url", "http://127.0.0.1")[0] == 78
 
 
 def test_the_config_says_where(program, tmp_path):

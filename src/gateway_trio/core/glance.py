@@ -8,18 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from gateway_trio.core.output import OutputFilter
+from gateway_trio.core.printable import printable
 from gateway_trio.core.text import short
 
-__all__ = ["glance", "printable", "span"]
+__all__ = ["glance", "span"]
 
 _LONGEST = 500  #: characters of what somebody wrote
-
-
-def printable(text: str) -> str:
-    """Return a text without escape sequences and control characters, but for newline and tab."""
-    clean = OutputFilter(())
-    return clean.feed(text.encode("utf-8", "replace")) + clean.finish()
 
 
 def span(seconds: float) -> str:

@@ -1,7 +1,6 @@
 """`gateway-trio ctl`: what an operator asks of a gateway, on the client library.
 
 app      the command line
-target   where the gateway is, from an option, a config or the environment
 run      one call: connect, ask, and what becomes of errors, signals and time
 verbs    what is asked, and what is said of the answer
 waiting  `--wait`: until the drain or the restart is over

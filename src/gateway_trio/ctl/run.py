@@ -15,11 +15,11 @@ import trio
 from attrs import frozen
 
 from gateway_trio.client import Client, ClientError, Lost, Refused, Unauthorized, connect
+from gateway_trio.client.target import find_target
 from gateway_trio.config import ConfigError
 from gateway_trio.core.exits import Exit, exit_of_refusal
 from gateway_trio.core.jsonrpc import CLOSES
 from gateway_trio.ctl.screen import Screen
-from gateway_trio.ctl.target import find_url
 
 __all__ = ["ANSWER_SECONDS", "Verb", "run"]
 
@@ -66,10 +66,10 @@ def run(verb: Verb, *, url: str | None, config: Path | None, timeout: float | No
 
     """
     screen = Screen(as_json=as_json, out=sys.stdout, err=sys.stderr)
-    token = os.environ.get("GATEWAY_TRIO_TOKEN") or None
     try:
+        target, token = find_target(url, config, os.environ)
         open_client = partial(
-            connect, find_url(url, config, os.environ), token=token, counts=verb.counts,
+            connect, target, token=token, counts=verb.counts,
             come_back_seconds=verb.come_back_seconds,
         )  # fmt: skip
         return trio.run(_Call(verb, screen, open_client, verb.limit_seconds if timeout is None else timeout).main)
@@ -116,7 +116,7 @@ class _Call:
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                 return 128 + signal.SIGPIPE
             except ValueError as fault:  # a URL or a token that can be none
-                return _fail(screen, Exit.USAGE, "usage", str(fault))
+                return _fail(screen, Exit.CONFIG, "config", str(fault))
         if self._signal:
             return _fail(screen, 128 + self._signal, "left", f"left; {self._verb.left}")
         return _fail(screen, Exit.TIMED_OUT, "timeout", f"not done after {self._limit:g} s; {self._verb.left}")

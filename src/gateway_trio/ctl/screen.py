@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from gateway_trio.core.glance import printable
+from gateway_trio.core.printable import printable
 from gateway_trio.core.waits import Seen, progress
 
 __all__ = ["Progress", "Screen"]
