@@ -230,9 +230,9 @@ class Connection:
             self.close(CLOSES["slow"])
         self.poke()
 
-    def announce(self) -> None:
-        """The phase changed: tell it before anything else."""
-        self.outbox.notice(self._dialect.phase_notice())
+    def announce(self, *, phase: bool = True) -> None:
+        """The phase changed, or else how much runs: tell it before anything else."""
+        self.outbox.notice(self._dialect.phase_notice(), phase=phase)
         self.poke()
 
     def close(self, close: Close, *, pull_to_end: bool = False) -> None:

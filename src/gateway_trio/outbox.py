@@ -23,6 +23,7 @@ class Outbox:
         self._frames: deque[Frame] = deque()
         self._bytes = 0
         self._notice: str | None = None
+        self._of_phase = False
 
     def put(self, *frames: Frame) -> bool:
         """Add frames; False if they do not fit any more. One that is alone always fits."""
@@ -32,15 +33,17 @@ class Outbox:
         fits = len(self._frames) <= OUTBOX_FRAMES and self._bytes <= OUTBOX_BYTES
         return fits or len(self._frames) == 1
 
-    def notice(self, frame: str | None) -> None:
-        """Replace the phase notice that waits, if one does."""
-        self._notice = frame if frame is not None else self._notice
+    def notice(self, frame: str | None, *, phase: bool = True) -> None:
+        """Replace the notice that waits; None leaves it. `phase` is False where only a count is new."""
+        if frame is not None:
+            self._notice, self._of_phase = frame, self._of_phase or phase
 
     def take(self) -> tuple[Frame | None, bool]:
-        """Return the next frame, or None, and whether it is the phase notice."""
+        """Return the next frame, or None, and whether it tells of a change of the phase."""
         if self._notice is not None:
-            notice, self._notice = self._notice, None
-            return notice, True
+            notice, of_phase = self._notice, self._of_phase
+            self._notice, self._of_phase = None, False
+            return notice, of_phase
         if not self._frames:
             return None, False
         frame = self._frames.popleft()

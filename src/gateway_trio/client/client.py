@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import trio
+
 from gateway_trio.client.facts import ExecFacts, Phase, SessionInfo
 from gateway_trio.client.news import Reader
 from gateway_trio.client.session import Session
@@ -38,12 +40,20 @@ class Client:
         """Return phase, reasons, counts and the breaker, as docs/protocol.md has them. Raises as `call` does."""
         return await self.call("_gateway-trio/status")
 
-    async def exec(self, name: str, args: Sequence[str] = ()) -> ExecFacts:
+    async def exec(self, name: str, args: Sequence[str] = (), *, stop: trio.Event | None = None) -> ExecFacts:
         """Run a quick command without a session; return how it ended, with its output.
 
-        `args` are the words themselves. Raises as `call` does. Cancelling it here does not stop it there.
+        Args:
+            name: of the command.
+            args: the words themselves.
+            stop: once it is set the gateway ends the command, and this returns the facts of that. None for never.
+
+        Raises as `call` does. Cancelling it here does not stop it there.
+
         """
-        return ExecFacts.from_wire(await self.call("_gateway-trio/exec", {"name": name, "args": list(args)}))
+        ask = {"name": name, "args": list(args)}
+        wire = await self._board.connected()
+        return ExecFacts.from_wire(await wire.call("_gateway-trio/exec", ask, stop=stop))
 
     async def kill(self, id_: str) -> None:
         """End a running quick command: one's own; any, for an admin. Raises as `call` does."""
@@ -134,3 +144,8 @@ class Client:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._board.keeper.wire is not None
+
+    @property
+    def losses(self) -> int:
+        """How often the connection was lost: with the same number it is the same connection, and process."""
+        return self._board.losses

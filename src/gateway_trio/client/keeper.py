@@ -41,6 +41,7 @@ class Plan:
     open_stream: Callable[[], Awaitable[trio.abc.Stream]]
     connect_seconds: float
     come_back_seconds: float | None
+    counts: bool = False
 
 
 class Host(Protocol):
@@ -173,7 +174,7 @@ class Keeper:
 
     async def _greet(self, wire: Wire) -> None:
         """Initialize, and authenticate where that is asked for. Raises `ClientError`s."""
-        capabilities: dict[str, Any] = {"_meta": {OURS: {}}}
+        capabilities: dict[str, Any] = {"_meta": {OURS: {"counts": True} if self._plan.counts else {}}}
         ask = {"protocolVersion": PROTOCOL_VERSION, "clientCapabilities": capabilities}
         told = await wire.call("initialize", ask)
         if told.get("protocolVersion") != PROTOCOL_VERSION:

@@ -26,6 +26,7 @@ class Switchboard:
     def __init__(self, plan: Plan) -> None:
         self.keeper = Keeper(plan, self)
         self.phases: News[Phase] = News()
+        self.losses = 0  #: how often the connection was lost
         self._sessions: dict[str, Session] = {}
         self._over: ClientError | None = None
         self._changed = trio.Event()
@@ -83,6 +84,7 @@ class Switchboard:
             self.keeper.wire.answer(id_, {"outcome": {"outcome": "cancelled"}})
 
     def down(self, lost: Lost, wait_seconds: float) -> None:
+        self.losses += 1
         for session in list(self._sessions.values()):
             session.down(lost, wait_seconds)
 

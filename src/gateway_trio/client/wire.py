@@ -64,11 +64,13 @@ class Wire:
         method: str,
         params: Mapping[str, Any] | None = None,
         take: Callable[[dict[str, Any]], object] | None = None,
+        stop: trio.Event | None = None,
     ) -> dict[str, Any]:
         """Ask and wait for the result. Raises `Refused` and `Lost`. When it is cancelled the answer is dropped;
         what was asked for may be done all the same.
 
         `take` is called with the result when it is read, before anything that comes after it; None for nothing.
+        Once `stop` is set the gateway is told to end it, and the answer is waited for as before; None for never.
         """
         came = trio.Event()
         answers: list[Answer] = []
@@ -81,7 +83,11 @@ class Wire:
 
         id_ = self.ask(method, params or {}, answered)
         try:
-            await came.wait()
+            async with trio.open_nursery() as nursery:
+                if stop is not None:
+                    nursery.start_soon(self._stop, id_, stop)
+                await came.wait()
+                nursery.cancel_scope.cancel()
         finally:
             self._waiting.pop(id_, None)
         answer = answers[0]
@@ -90,6 +96,11 @@ class Wire:
         if answer.error is not None:
             raise refused(answer.error)
         return _result(answer)
+
+    async def _stop(self, id_: int, stop: trio.Event) -> None:
+        await stop.wait()
+        with contextlib.suppress(ClientError):  # there is no connection any more: the call says so
+            self.notify("$/cancel_request", {"requestId": id_})
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Post a notification. Raises as `ask` does."""
