@@ -183,8 +183,11 @@ def test_a_restart_is_a_quiet_line(at, tmp_path):
         gateway.signal(signal.SIGUSR1)
         terminal.until("· restarting …")
         assert gateway.wait() == 75
+        terminal.press("said meanwhile\r")
+        terminal.until("said meanwhile")
         with Program(tmp_path, config):
             assert "restarting" not in terminal.until("· back"), "once"
+            terminal.until("said meanwhile")
             terminal.press("are you there\r")
             terminal.until("are you there")
             terminal.until("are you there")
@@ -230,6 +233,36 @@ def test_a_prompt_that_comes_to_nothing_is_told_and_counts(behind, program):
     assert "· The gateway is draining" in run.stderr
     run = behind("hello\n")
     assert (run.returncode, run.stdout) == (0, "hello\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_somebody_who_ends_a_pipe_ends_it(program, tmp_path, number):
+    with subprocess.Popen(
+        [sys.executable, "-m", "gateway_trio", "chat", "--url", f"ws://127.0.0.1:{program.port}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+    ) as chat:
+        chat.stdin.write(b"hello\n")
+        chat.stdin.flush()
+        assert chat.stdout.readline() == b"hello\n"
+        chat.send_signal(number)
+        assert chat.wait(PATIENCE) == 128 + number
+        assert chat.stderr.read() == b""
+
+
+def test_a_line_that_is_too_long_is_not_sent(behind):
+    run = behind("x" * 1_200_000)
+    assert (run.returncode, run.stdout) == (65, "")
+    assert "longer than" in run.stderr
+
+
+def test_without_a_place_to_keep_anything_it_works(behind, tmp_path):
+    (tmp_path / "file").write_text("")
+    run = behind("hello\n", env={"XDG_STATE_HOME": str(tmp_path / "file")})
+    assert (run.returncode, run.stdout) == (0, "hello\n")
+    assert "nothing is kept" in run.stderr
 
 
 def test_where_nobody_is(behind):

@@ -60,6 +60,13 @@ def test_the_oldest_sessions_are_forgotten(tmp_path):
     assert (again.find("ws://a", "n0"), again.find("ws://a", "n249")) == (None, "s249")
 
 
+def test_without_a_directory_a_name_holds_for_this_run():
+    sessions = Sessions(None)
+    sessions.remember("ws://a", "main", "s1")
+    assert sessions.find("ws://a", "main") == "s1"
+    assert Sessions(None).find("ws://a", "main") is None
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", "[]", '{"a": '])
 def test_a_file_that_is_broken_is_no_reason_to_stop(tmp_path, text):
     (tmp_path / "sessions.json").write_text(text)
