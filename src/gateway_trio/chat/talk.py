@@ -48,9 +48,11 @@ class Talk:
         self._session = session
         self._renew = renew
         self._terminal: Terminal
+        self._nursery: trio.Nursery
         self._transcript = Transcript()
         self._writing = trio.Lock()  # lines of two tasks come one after the other
         self._running: set[Prompt] = set()
+        self._again: list[str] = []  #: what was typed for a session that was not there any more
         self._interrupted_at = -math.inf
         self._told_down = False
 
@@ -64,10 +66,11 @@ class Talk:
         self._terminal = terminal
         over: ClientError | None = None
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             await nursery.start(terminal.run)
             await self._show([notice("connected; /help lists the commands, Ctrl-D leaves")])
             nursery.start_soon(self._phases)
-            nursery.start_soon(self._take, nursery)
+            nursery.start_soon(self._take)
             try:
                 await self._updates()
             except ClientError as error:
@@ -78,28 +81,31 @@ class Talk:
 
     # --- what the person does ---
 
-    async def _take(self, nursery: trio.Nursery) -> None:
+    async def _take(self) -> None:
         async for event in self._terminal.events:
             match event:
                 case Line(text):
                     if not await self._answered_permission(text):
-                        self._ask(text, nursery)
+                        self._ask(text)
                 case Interrupt() if not await self._interrupt():
                     break
-        nursery.cancel_scope.cancel()
+        self._nursery.cancel_scope.cancel()
 
-    def _ask(self, text: str, nursery: trio.Nursery) -> None:
+    def _ask(self, text: str) -> None:
         self._transcript.own = [*self._transcript.own[-100:], text]
         prompt = self._session.prompt(text)
         self._running.add(prompt)
-        nursery.start_soon(self._wait, prompt)
+        self._nursery.start_soon(self._wait, prompt)
 
     async def _wait(self, prompt: Prompt) -> None:
         """Tell why a prompt came to nothing; what it says is shown with all the session's updates."""
         try:
             await prompt.result()
         except (Refused, Lost) as error:
-            await self._show([notice(str(error))])
+            if isinstance(error, Refused) and error.reason == "unknown_session" and not prompt.sent:
+                self._again.append(prompt.text)
+            else:
+                await self._show([notice(str(error))])
         finally:
             self._running.discard(prompt)
 
@@ -141,6 +147,9 @@ class Talk:
             self._session = await self._renew()
             self._told_down = False
             await self._show([notice("back, in a new session: the gateway has not kept the old one")])
+            again, self._again = self._again, []
+            for text in again:
+                self._ask(text)
 
     async def _shown(self, update: Update) -> None:
         match update:
