@@ -8,6 +8,7 @@ import socket
 import sqlite3
 import stat
 import subprocess
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from gateway_trio.sqlite.faults import sentence
 from gateway_trio.sqlite.lock import Lock
 from gateway_trio.sqlite.retention import Retention
 from gateway_trio.sqlite.schema import MIGRATIONS, migrate
+from gateway_trio.sqlite.writer import Writer
 from gateway_trio.sqlite_store import SqliteStore
 from gateway_trio.store import (
     AddEvent,
@@ -255,6 +257,14 @@ async def test_an_earlier_version_is_brought_to_this_one(path):
 
 
 # --- a disk that fails ---
+
+
+def test_each_commit_is_synced(path):
+    writer = Writer(path, partial(Retention, keep_days=1, keep_events=1, clock=Clock()), Clock())
+    writer.open()
+    assert writer._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert writer._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    writer.close()
 
 
 @pytest.fixture
