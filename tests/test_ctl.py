@@ -12,7 +12,7 @@ from gateway_trio.client.target import find_target
 from gateway_trio.config import ConfigError, load_server
 from gateway_trio.core.waits import Outcome, Seen
 from gateway_trio.ctl import verbs
-from gateway_trio.ctl.run import _explain
+from gateway_trio.ctl.run import Stop, _explain
 from gateway_trio.ctl.screen import Screen
 from gateway_trio.testing import ScriptedAgent
 from memory import acp_lab
@@ -177,7 +177,7 @@ def test_each_error_has_its_code_and_reason(error, code, reason):
 
 async def do(verb, client, *, as_json=True, stop=None):
     pad = Pad(as_json=as_json)
-    code = await verb.do(client, pad.screen, stop or trio.Event())
+    code = await verb.do(client, pad.screen, stop or Stop())
     return code, pad
 
 
@@ -337,3 +337,14 @@ async def test_undrain_says_what_is_left_and_whether_it_came_too_late(autojump_c
         lab.gateway.drain("shutdown")
         code, pad = await do(verbs.undrain("shutdown"), client)
         assert (code, pad.object["error"]["reason"]) == (1, "too_late")
+
+
+async def test_a_drain_of_a_gateway_that_goes_down_says_where_it_is(autojump_clock):
+    async with acp_lab(agent=ScriptedAgent({"long": [100.0]})) as lab, to(lab) as client:
+        chatting = await lab.acp()
+        await chatting.ask_prompt(await chatting.new_session(), "long")
+        await until(client, lambda phase: phase.turns == 1)
+        lab.gateway.drain("shutdown", by="a test")
+        code, pad = await do(verbs.drain("", wait=False), client, as_json=False)
+        assert code == 0
+        assert pad.out.getvalue().startswith("draining because of operator, shutdown: ")

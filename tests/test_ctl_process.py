@@ -105,7 +105,7 @@ def test_status_is_a_table_or_what_the_gateway_says(program):
 def test_drain_and_undrain(program):
     code, out, _ = ctl(program, "drain", "a look inside")
     assert code == 0
-    assert out.startswith("draining")
+    assert out.startswith("draining because of operator")
     assert status(program)["asked"]["operator"]["why"] == "a look inside"
     assert "a look inside" in ctl(program, "status")[1]
     code, answer = ctl_json(program, "drain")
@@ -147,12 +147,13 @@ def test_kill_ends_what_status_lists(program):
     assert (code, answer["error"]["reason"], answer["error"]["exit"]) == (1, "unknown_exec", 1)
 
 
-def test_interrupting_exec_ends_the_command_too(program):
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_to_exec_ends_the_command_too(program, number, code):
     with counting(program) as client, Ctl(program, "exec", "long") as running:
         client.until(lambda f: f.get("params", {}).get("execs") == 1)
-        running.interrupt()
-        code, out = running.end()
-        assert code == 130
+        running.interrupt(number)
+        ended, out = running.end()
+        assert ended == code
         assert out in ("", "before\n"), "it may not have come to that"
         assert "cancelled" in running.lines[-1]
     assert status(program)["running"] == []

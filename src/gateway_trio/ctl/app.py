@@ -65,7 +65,7 @@ def drain(why: str = "", /, *, wait: _Wait = False, common: _Common = _NOTHING_S
 
 @app.command
 def undrain(reason: str = "operator", /, *, common: _Common = _NOTHING_SAID) -> int:
-    """Take a reason for the drain back: `operator`, which is also a restart that goes not on yet, or `backend`."""
+    """Take a reason for the drain back: `backend`, or `operator` and with it a restart that is not far yet."""
     from gateway_trio.ctl import verbs  # noqa: PLC0415 - only when it is used
 
     return _run(verbs.undrain(reason), common)

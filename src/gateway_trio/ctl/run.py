@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from attrs import frozen
+from attrs import define, field, frozen
 
 from gateway_trio.client import Client, ClientError, Lost, Refused, Unauthorized, connect
 from gateway_trio.client.target import find_target
@@ -21,7 +21,7 @@ from gateway_trio.core.exits import Exit, exit_of_refusal
 from gateway_trio.core.jsonrpc import CLOSES
 from gateway_trio.ctl.screen import Screen
 
-__all__ = ["ANSWER_SECONDS", "Verb", "run"]
+__all__ = ["ANSWER_SECONDS", "Stop", "Verb", "run"]
 
 #: How long a call may take where nobody said, all of it: what is asked is answered at once, or not at all.
 ANSWER_SECONDS = 30.0
@@ -31,12 +31,20 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _HELD = (*_SIGNALS, signal.SIGUSR1, signal.SIGHUP)
 
 
+@define
+class Stop:
+    """The first signal: `asked` is set by it, `number` is which one; 0 before it."""
+
+    asked: trio.Event = field(factory=trio.Event)
+    number: int = 0
+
+
 @frozen
 class Verb:
     """What is to be asked.
 
     Args:
-        do: asks, writes the result, and returns the exit code. The event is set by the first signal, if
+        do: asks, writes the result, and returns the exit code. The `Stop` is for the first signal, if
             `stops_first`.
         limit_seconds: the time for all of it where `--timeout` says none; None for no end.
         come_back_seconds: how long a lost connection is tried to be brought back; None without an end.
@@ -46,7 +54,7 @@ class Verb:
 
     """
 
-    do: Callable[[Client, Screen, trio.Event], Awaitable[int]]
+    do: Callable[[Client, Screen, Stop], Awaitable[int]]
     limit_seconds: float | None = ANSWER_SECONDS
     come_back_seconds: float | None = 0
     counts: bool = False
@@ -83,7 +91,7 @@ class _Call:
         self._screen = screen
         self._open_client = open_client
         self._limit = math.inf if limit_seconds is None else limit_seconds
-        self._stop = trio.Event()
+        self._stop = Stop()
         self._leave = trio.CancelScope()
         self._signal = 0
 
@@ -98,8 +106,10 @@ class _Call:
 
     async def _receive(self, signals: Any) -> None:
         async for number in signals:
-            if self._verb.stops_first and not self._stop.is_set():
-                self._stop.set()
+            if self._verb.stops_first and not self._stop.number:
+                self._stop.number = number
+                self._stop.asked.set()
+                self._screen.note("the gateway is asked to end it; once more leaves it")
             else:
                 self._signal = number
                 self._leave.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from gateway_trio.core.exits import Exit, exit_of_exec
 from gateway_trio.core.facts import closing_line
 from gateway_trio.core.glance import glance
 from gateway_trio.core.waits import Outcome, drain_is_over, exit_of_outcome, restart_is_over
-from gateway_trio.ctl.run import Verb
+from gateway_trio.ctl.run import Stop, Verb
 from gateway_trio.ctl.screen import Screen
 from gateway_trio.ctl.waiting import wait_until
 
@@ -24,6 +23,8 @@ __all__ = ["drain", "exec_", "kill", "restart", "status", "undrain"]
 
 #: Who watches a drain comes back for so long; a gateway that is gone for longer tells nothing of it.
 _WATCH_SECONDS = 60.0
+
+_UNDRAIN = "`gateway-trio ctl undrain`"
 
 _SENTENCES: Mapping[Outcome, str] = {
     Outcome.DRAINED: "drained: no turn runs any more",
@@ -37,7 +38,7 @@ _SENTENCES: Mapping[Outcome, str] = {
 def status() -> Verb:
     """Show the status."""
 
-    async def do(client: Client, screen: Screen, _: trio.Event) -> int:
+    async def do(client: Client, screen: Screen, _: Stop) -> int:
         told = await client.status()
         screen.table(told, glance(told, now=time.time(), when=_when))
         return Exit.DONE
@@ -47,14 +48,14 @@ def status() -> Verb:
 
 def drain(why: str, *, wait: bool) -> Verb:
     """Drain for the reason `operator`; with `wait`, until no turn runs."""
-    left = "the drain stays as it is, until `gateway-trio ctl undrain`"
+    left = f"the drain stays as it is, until {_UNDRAIN}"
 
-    async def do(client: Client, screen: Screen, _: trio.Event) -> int:
+    async def do(client: Client, screen: Screen, _: Stop) -> int:
         began = trio.current_time()
         losses = client.losses
         told = await client.drain(why)
         if not wait:
-            return _done(screen, told, f"{told.get('phase')}: no turn starts until `gateway-trio ctl undrain`")
+            return _done(screen, told, f"{_where(told)}: no turn starts until {_UNDRAIN}")
         with screen.progress() as shown:
             outcome = await wait_until(drain_is_over, client, told.get("started"), losses, shown)
         return _over(screen, outcome, began)
@@ -65,15 +66,13 @@ def drain(why: str, *, wait: bool) -> Verb:
 def undrain(reason: str) -> Verb:
     """Take a reason back."""
 
-    async def do(client: Client, screen: Screen, _: trio.Event) -> int:
+    async def do(client: Client, screen: Screen, _: Stop) -> int:
         told = await client.undrain(reason)
-        phase, reasons = told.get("phase"), list(map(str, told.get("reasons") or ()))
-        if phase == "open":
+        if told.get("phase") == "open":
             return _done(screen, told, "open")
-        said = f"{phase} because of {', '.join(reasons)}"
-        if phase == "draining" and reason not in reasons:
-            return _done(screen, told, f"still {said}")
-        message = f"{said}: that cannot be taken back"
+        if told.get("phase") == "draining" and reason not in (told.get("reasons") or ()):
+            return _done(screen, told, f"still {_where(told)}")
+        message = f"{_where(told)}: that cannot be taken back"
         screen.failure({"reason": "too_late", "message": message, "exit": int(Exit.REFUSED)}, message)
         return Exit.REFUSED
 
@@ -83,7 +82,7 @@ def undrain(reason: str) -> Verb:
 def restart(*, wait: bool) -> Verb:
     """Restart; with `wait`, until the gateway is back and open."""
 
-    async def do(client: Client, screen: Screen, _: trio.Event) -> int:
+    async def do(client: Client, screen: Screen, _: Stop) -> int:
         began = trio.current_time()
         losses = client.losses
         told = await client.status()
@@ -99,7 +98,7 @@ def restart(*, wait: bool) -> Verb:
             outcome = await wait_until(restart_is_over, client, told.get("started"), losses, shown)
         return _over(screen, outcome, began)
 
-    left = "the restart goes on, until `gateway-trio ctl undrain`"
+    left = f"the restart goes on, unless {_UNDRAIN} takes it back in time"
     return (
         _waiting(do, left=left, come_back_seconds=None) if wait else Verb(do, left="it may restart all the same")
     )
@@ -108,16 +107,16 @@ def restart(*, wait: bool) -> Verb:
 def exec_(name: str, args: Sequence[str]) -> Verb:
     """Run a quick command; its output is ours, and its exit code."""
 
-    async def do(client: Client, screen: Screen, stop: trio.Event) -> int:
-        facts = await client.exec(name, args, stop=stop)
+    async def do(client: Client, screen: Screen, stop: Stop) -> int:
+        facts = await client.exec(name, args, stop=stop.asked)
         if screen.as_json:
             screen.table(facts.data, ())
         else:
             screen.output(facts.output)
             if line := closing_line(_facts(facts), silent=False):
                 screen.note(line)
-        if stop.is_set() and facts.status == "cancelled":
-            return 128 + signal.SIGINT
+        if stop.number and facts.status == "cancelled":
+            return 128 + stop.number
         return exit_of_exec(facts.status, facts.exit_code, facts.signal)
 
     return Verb(do, limit_seconds=None, stops_first=True, left="the command may go on at the gateway")
@@ -126,7 +125,7 @@ def exec_(name: str, args: Sequence[str]) -> Verb:
 def kill(id_: str) -> Verb:
     """End a running quick command."""
 
-    async def do(client: Client, screen: Screen, _: trio.Event) -> int:
+    async def do(client: Client, screen: Screen, _: Stop) -> int:
         await client.kill(id_)
         screen.result({"outcome": "killing", "id": id_}, f"killing {id_}")
         return Exit.DONE
@@ -135,6 +134,10 @@ def kill(id_: str) -> Verb:
 
 
 _waiting = partial(Verb, counts=True, limit_seconds=None)
+
+
+def _where(told: Mapping[str, Any]) -> str:
+    return f"{told.get('phase')} because of {', '.join(map(str, told.get('reasons') or ()))}"
 
 
 def _done(screen: Screen, told: Mapping[str, Any], said: str) -> int:
