@@ -220,8 +220,10 @@ async def test_the_same_key_joins(autojump_clock, door):
             with pytest.raises(Refused) as caught:
                 await session.prompt("hi", key="k").result()
             assert caught.value.reason == "conflict"
+            await take_until(prompt, lambda u: isinstance(u, Text))
             again = (await other.resume(session.id)).prompt("hi", key="k")
-            assert (await again.result()).state == "completed"
+            assert said(await follow(again)) == "ab", "also what was said before it was known whose it is"
+            assert again.outcome.state == "completed"
             assert (await prompt.result()).state == "completed"
         assert len(agent.turns) == 1
 
@@ -333,6 +335,21 @@ async def test_a_prompt_that_was_sent_into_a_lost_connection_is_sent_again(autoj
             assert said(await follow(second)) == "hi"
             assert said(await follow(third)) == "ho"
         assert [turn.text for turn in agent.turns] == ["long", "hi", "ho"]
+
+
+async def test_what_was_before_a_live_session_stays_away(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve()
+        async with door.connect() as client, door.connect() as other:
+            session = await client.new_session()
+            await session.prompt("old").result()
+            live = await other.resume(session.id)
+            updates = live.updates()
+            door.close_connections("slow")
+            await take_until(updates, lambda u: isinstance(u, Back))
+            await session.prompt("new").result()
+            found = await take_until(updates, lambda u: isinstance(u, State) and u.ends)
+            assert said(found, "prompt") == said(found) == "new"
 
 
 async def test_a_command_that_may_have_run_is_not_sent_again(autojump_clock, door):
