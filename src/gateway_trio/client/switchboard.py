@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from gateway_trio.client.errors import ClientError, Lost, Refused
 from gateway_trio.client.facts import Phase
 from gateway_trio.client.keeper import Keeper, Plan
 from gateway_trio.client.news import News
+from gateway_trio.client.reading import Reading
 from gateway_trio.client.session import How, Session
 from gateway_trio.client.wire import Wire
 from gateway_trio.core.jsonrpc import Notification, Request
@@ -28,6 +30,7 @@ class Switchboard:
         self.phases: News[Phase] = News()
         self.losses = 0  #: how often the connection was lost
         self._sessions: dict[str, Session] = {}
+        self._readings: dict[str, Reading] = {}
         self._over: ClientError | None = None
         self._changed = trio.Event()
 
@@ -58,10 +61,23 @@ class Switchboard:
                     self.forget(session)
                     session.end(refusal)
 
+    async def ready(self, message: Any) -> None:
+        """Return once a message can be taken: one for a `Reading` that is full waits for that."""
+        if isinstance(message, Notification) and (reading := self._reading(message)) is not None:
+            await reading.ready()
+
+    def _reading(self, message: Notification) -> Reading | None:
+        if message.method != "session/update" or not isinstance(message.params, dict):
+            return None
+        return self._readings.get(str(message.params.get("sessionId")))
+
     def incoming(self, message: Request | Notification) -> None:
         params = message.params if isinstance(message.params, dict) else {}
         session = self._sessions.get(str(params.get("sessionId")))
         match message:
+            case Notification() if (reading := self._reading(message)) is not None:
+                update = params.get("update")
+                reading.update(update if isinstance(update, dict) else {})
             case Notification("session/update") if session is not None:
                 update = params.get("update")
                 session.update(update if isinstance(update, dict) else {})
@@ -99,8 +115,7 @@ class Switchboard:
 
     def add(self, id_: str, last: int = 0) -> Session:
         """Know a session from now on. Raises ValueError for one that is known."""
-        if id_ in self._sessions:
-            raise ValueError("this client has this session already")
+        self._is_new(id_)
         session = self._sessions[id_] = Session(self, id_, last)
         return session
 
@@ -112,6 +127,21 @@ class Switchboard:
         except BaseException:
             self.forget(session)
             raise
+
+    def _is_new(self, id_: str) -> None:
+        if id_ in self._sessions or id_ in self._readings:
+            raise ValueError("this client has this session already")
+
+    @contextlib.contextmanager
+    def reading(self, id_: str) -> Iterator[Reading]:
+        """Let a session be read in this block. Raises ValueError for one that is known."""
+        self._is_new(id_)
+        reading = self._readings[id_] = Reading(self, id_)
+        try:
+            yield reading
+        finally:
+            del self._readings[id_]
+            reading.leave()
 
     def forget(self, session: Session) -> None:
         """Know nothing of a session any more; the gateway goes on as it does."""

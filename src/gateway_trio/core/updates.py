@@ -199,9 +199,11 @@ class PermissionOver:
 
 @frozen
 class Other:
-    """What this library has no class for, as it came."""
+    """What this library has no class for, as it came; `seq` is 0 for what is no event."""
 
     data: _Json
+    seq: int = 0
+    owner: str = ""
 
 
 Update = (
@@ -237,7 +239,7 @@ def read(data: _Json) -> Update:
             return Commands(tuple(map(_command, _list(data.get("availableCommands")))))
         case "session_info_update":
             return _info(data, meta, seq or 0)
-    return Other(data)
+    return Other(data, seq or 0, owner)
 
 
 def _info(data: _Json, meta: _Json, seq: int) -> Update:
@@ -247,7 +249,7 @@ def _info(data: _Json, meta: _Json, seq: int) -> Update:
     if "lost" in meta:
         lost = _object(meta["lost"])
         return Gap(_number(lost.get("from")), _number(lost.get("to")))
-    return NewConversation(seq) if meta.get("newConversation") is True else Other(data)
+    return NewConversation(seq) if meta.get("newConversation") is True else Other(data, seq, _owner(meta))
 
 
 def _state(work: str, seq: int, told: _Json) -> State:
