@@ -95,12 +95,9 @@ class Client:
         Raises as `call` does, `Refused` as `unknown_session`, and ValueError for one that this client has.
         """
         session = self._board.add(id_)
-        updates = session.updates()
         await self._board.attach(
             session, "session/load", {"sessionId": id_, "cwd": "/", "mcpServers": []}, "loaded"
         )
-        updates.end()
-        session.history = tuple([update async for update in updates])
         return session
 
     async def resume(self, id_: str, *, after: int | None = None, epoch: str | None = None) -> Session:
