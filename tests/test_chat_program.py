@@ -104,6 +104,22 @@ def test_a_second_ctrl_c_leaves_whatever_runs(at):
         assert terminal.leave() == 0
 
 
+def test_ctrl_c_stops_what_was_begun_last_time(at):
+    with at() as terminal:
+        terminal.until("· connected")
+        terminal.press(f"{LONG}\r")
+        terminal.until("w399.")
+        terminal.until("w1.")
+        terminal.press(CTRL_D)
+        assert terminal.leave() == 0
+    with at() as terminal:
+        terminal.until("w2.")
+        terminal.press(CTRL_C)
+        terminal.until("· cancelled")
+        terminal.press(CTRL_D)
+        assert terminal.leave() == 0
+
+
 def test_commands_are_completed(at):
     with at() as terminal:
         terminal.until("· connected")
