@@ -55,7 +55,7 @@ class Talk:
         self._transcript = Transcript()
         self._writing = trio.Lock()  # lines of two tasks come one after the other
         self._running: set[Prompt] = set()
-        self._turns: set[str] = set()  #: of the session, anybody's, as far as they were seen
+        self._turns: set[str] = set()  #: that run in the session, anybody's, as far as that was seen
         self._again: list[str] = []  #: what was typed for a session that was not there any more
         self._interrupted_at = -math.inf
         self._told_down = False
@@ -121,7 +121,11 @@ class Talk:
         again, self._interrupted_at = now - self._interrupted_at < _AGAIN_SECONDS, now
         if again or not (self._running or self._turns):
             return False
-        self._session.cancel()
+        if self._turns:
+            self._session.cancel()
+        else:  # what was sent just now, and quick commands
+            for prompt in self._running:
+                prompt.cancel()
         await self._show([notice("stopping; once more leaves")])
         return True
 
@@ -162,7 +166,7 @@ class Talk:
         match update:
             case State(work="turn", id=id_) if update.ends:
                 self._turns.discard(id_)
-            case State(work="turn", id=id_) | Text(kind="answer", owner=id_):
+            case State(work="turn", id=id_, state="running") | Text(kind="answer", owner=id_):
                 self._turns.add(id_)
             case Gap():
                 self._turns.clear()
