@@ -26,8 +26,7 @@ def dump_body(body: Body) -> tuple[str, str]:
             return "update", _dump(data)
         case Prompt():
             return "prompt", _dump(_given(body, blocks=list(body.blocks)))
-        case Change():
-            return "change", _dump(_given(body))
+    return "change", _dump(_given(body))
 
 
 def load_body(kind: str, rest: str) -> Body:
