@@ -22,6 +22,10 @@ words_per_second = 50
 [quick_commands.uptime]
 type = "exec"
 command = "echo up for long"
+
+[quick_commands.ticks]
+type = "exec"
+command = "for n in $(seq 200); do echo tick $n of 200; sleep 0.2; done"
 """
 
 
@@ -64,20 +68,28 @@ def behind(program, tmp_path):
     return run
 
 
-def test_an_answer_is_shown_as_it_comes_and_ctrl_c_stops_it(at):
+def test_what_is_said_is_shown_as_it_comes_and_ctrl_c_stops_it(at):
     with at() as terminal:
         terminal.until("· connected")
-        terminal.press(f"{LONG}\r")
-        terminal.until("w399.")  # as it was typed
-        terminal.until("w3.")  # as it is answered
-        assert "· cancelled" not in terminal.text
+        terminal.press("/ticks\r")
+        terminal.until("tick 1 of 200")
+        terminal.until("tick 4 of 200")
         terminal.press(CTRL_C)
         terminal.until("· stopping")
+        terminal.until("[cancelled")
+        assert "tick 200" not in terminal.text
+        terminal.press("/uptime\r")
+        terminal.until("up for long")
+        terminal.press(CTRL_D)
+        assert terminal.leave() == 0
+
+
+def test_ctrl_c_stops_a_turn_as_soon_as_it_is_sent(at):
+    with at() as terminal:
+        terminal.until("· connected")
+        terminal.press(f"{LONG}\r{CTRL_C}")
+        terminal.until("· stopping")
         terminal.until("· cancelled")
-        assert terminal.text.count("w399.") == terminal.text.count("w398."), "the answer did not get there"
-        terminal.press("short\r")
-        terminal.until("short")
-        terminal.until("short")
         terminal.press(CTRL_D)
         assert terminal.leave() == 0
 
@@ -101,6 +113,22 @@ def test_a_second_ctrl_c_leaves_whatever_runs(at):
         terminal.until("w399.")
         terminal.until("w1.")
         terminal.press(CTRL_C + CTRL_C)
+        assert terminal.leave() == 0
+
+
+def test_ctrl_c_stops_what_was_begun_last_time(at):
+    with at() as terminal:
+        terminal.until("· connected")
+        terminal.press(f"{LONG}\r")
+        terminal.until("w399.")
+        terminal.until("w1.")
+        terminal.press(CTRL_D)
+        assert terminal.leave() == 0
+    with at() as terminal:
+        terminal.until("w2.")
+        terminal.press(CTRL_C)
+        terminal.until("· cancelled")
+        terminal.press(CTRL_D)
         assert terminal.leave() == 0
 
 

@@ -182,6 +182,23 @@ async def test_what_the_block_raises_comes_through_as_it_is(autojump_clock, door
                 raise KeyError("mine")
 
 
+@pytest.mark.parametrize("how", ["left", "cancelled"])
+async def test_it_closes_at_once_and_cleanly(autojump_clock, door, how):
+    with trio.fail_after(60):
+        await door.serve()
+        began = trio.current_time()
+        with trio.CancelScope() as scope:
+            async with door.connect() as client:
+                (connection,) = door.gateway.connections
+                if how == "cancelled":
+                    scope.cancel()
+                    await client.status()
+        await trio.testing.wait_all_tasks_blocked()
+        assert trio.current_time() == began, "nothing was waited for"
+        assert connection._websocket.closed.code == 1000
+        assert not door.gateway.connections
+
+
 async def test_what_was_asked_last_is_still_sent(autojump_clock, door):
     with trio.fail_after(60):
         await door.serve()

@@ -126,6 +126,15 @@ def test_without_json_errors_go_to_stderr_and_are_harmless():
     assert pad.out.getvalue() == "done[H\n"
 
 
+def test_what_a_terminal_cannot_show_is_no_fault():
+    poor = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    pad = Pad(out=poor)
+    pad.screen.table({}, [("reason operator", "für später")])
+    pad.screen.output("grüße")
+    poor.seek(0)
+    assert poor.read().split() == ["reason", "operator", "f?r", "sp?ter", "gr??e"]
+
+
 def test_a_table_is_not_folded_where_nothing_shows_lines_and_holds_no_markup():
     pad = Pad()
     pad.screen.table({}, [("phase", "open"), ("reason operator", "[red]" + "long " * 100)])

@@ -147,7 +147,6 @@ class Turns:
         turn = session.conversation.start()
         if turn is not None:
             self._coordinator.turns.add(turn)
-            self._coordinator.poke()
             self.nursery.start_soon(self._run, turn)
 
     async def _run(self, turn: Turn) -> None:

@@ -14,6 +14,7 @@ from gateway_trio.client import (
     Client,
     ClientError,
     Command,
+    Gap,
     Lost,
     Permission,
     PermissionOver,
@@ -21,6 +22,8 @@ from gateway_trio.client import (
     Prompt,
     Refused,
     Session,
+    State,
+    Text,
     Update,
 )
 from gateway_trio.core.jsonrpc import CLOSES
@@ -52,6 +55,7 @@ class Talk:
         self._transcript = Transcript()
         self._writing = trio.Lock()  # lines of two tasks come one after the other
         self._running: set[Prompt] = set()
+        self._turns: set[str] = set()  #: that run in the session, anybody's, as far as that was seen
         self._again: list[str] = []  #: what was typed for a session that was not there any more
         self._interrupted_at = -math.inf
         self._told_down = False
@@ -92,7 +96,7 @@ class Talk:
         self._nursery.cancel_scope.cancel()
 
     def _ask(self, text: str) -> None:
-        self._transcript.own = [*self._transcript.own[-100:], text]
+        self._transcript.own.append(text)
         prompt = self._session.prompt(text)
         self._running.add(prompt)
         self._nursery.start_soon(self._wait, prompt)
@@ -108,14 +112,20 @@ class Talk:
                 await self._show([notice(str(error))])
         finally:
             self._running.discard(prompt)
+            if prompt.text in self._transcript.own:
+                self._transcript.own.remove(prompt.text)
 
     async def _interrupt(self) -> bool:
         """Stop what runs; return False where there is nothing to stop, or that was asked for a moment ago."""
         now = trio.current_time()
         again, self._interrupted_at = now - self._interrupted_at < _AGAIN_SECONDS, now
-        if again or not self._running:
+        if again or not (self._running or self._turns):
             return False
-        self._session.cancel()
+        if self._turns:
+            self._session.cancel()
+        else:  # what was sent just now, and quick commands
+            for prompt in self._running:
+                prompt.cancel()
         await self._show([notice("stopping; once more leaves")])
         return True
 
@@ -145,6 +155,7 @@ class Talk:
                     raise
             await self._show(self._transcript.flush())
             self._session = await self._renew()
+            self._turns.clear()
             self._told_down = False
             await self._show([notice("back, in a new session: the gateway has not kept the old one")])
             again, self._again = self._again, []
@@ -152,6 +163,13 @@ class Talk:
                 self._ask(text)
 
     async def _shown(self, update: Update) -> None:
+        match update:
+            case State(work="turn", id=id_) if update.ends:
+                self._turns.discard(id_)
+            case State(work="turn", id=id_, state="running") | Text(kind="answer", owner=id_):
+                self._turns.add(id_)
+            case Gap():
+                self._turns.clear()
         match update:
             case Away(code=code):
                 if not self._told_down:

@@ -138,11 +138,11 @@ class Keeper:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(self._plan.connect_seconds):
                     link = await self._open(nursery)
-                wire = Wire(link, self._host.incoming, self._host.ready)
-                nursery.start_soon(wire.write)
-                nursery.start_soon(wire.keep_alive)
-                nursery.start_soon(self._begin, wire)
                 try:
+                    wire = Wire(link, self._host.incoming, self._host.ready)
+                    nursery.start_soon(wire.write)
+                    nursery.start_soon(wire.keep_alive)
+                    nursery.start_soon(self._begin, wire)
                     ended.append(await wire.read())
                 finally:
                     self.wire = None
