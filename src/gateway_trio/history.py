@@ -61,8 +61,8 @@ def _items(turn: _Turn) -> list[HistoryItem]:
 def last_prompt(log: Log) -> tuple[str, Prompt] | None:
     """Return the id and the prompt of the turn that `/retry` runs again; None if there is none.
 
-    It is the newest. But where a turn was interrupted and nobody has asked anything since, it is that one, although
-    what had waited behind it has run.
+    It is the newest. But where a turn was interrupted and nobody has asked anything since, it is that one,
+    although what had waited behind it has run.
     """
     prompts: dict[str, tuple[int, Prompt]] = {}
     newest: str | None = None

@@ -54,7 +54,13 @@ async def connect(
     if token is not None and not (token.isascii() and token.isprintable() and token and " " not in token):
         raise ValueError("a token is printable ASCII without blanks")
     plan = Plan(address, token, token_in, open_stream or address.open, connect_seconds, come_back_seconds, counts)
-    board = Switchboard(plan)
+    async with _kept(Switchboard(plan)) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _kept(board: Switchboard) -> AsyncIterator[Client]:
+    """Keep a connection for the time of the block."""
     fault: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
