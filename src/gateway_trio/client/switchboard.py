@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import math
+import random
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
@@ -18,6 +20,7 @@ from gateway_trio.client.reading import Reading
 from gateway_trio.client.session import How, Session
 from gateway_trio.client.wire import Wire
 from gateway_trio.core.jsonrpc import Notification, Request
+from gateway_trio.core.retries import next_try
 
 __all__ = ["Switchboard"]
 
@@ -51,15 +54,29 @@ class Switchboard:
         self._wake()
 
     async def welcome(self, wire: Wire) -> None:
-        """Resume each session on a connection that came back."""
+        """Resume each session on a connection that came back; one that is refused for now is asked for again."""
+        failures = 0
+        while (asked := await self._resume(wire)) is not None:
+            failures += 1
+            chance = random.random()  # noqa: S311 - spreads load, guards nothing
+            wait = next_try(failures, most=failures, asked=asked, left=math.inf, chance=chance)
+            assert wait is not None  # noqa: S101 - there is no end to it but the connection's
+            await trio.sleep(wait)
+
+    async def _resume(self, wire: Wire) -> float | None:
+        """Return None if nothing was refused for now, else for how many seconds the gateway wants no more."""
+        asked: float | None = None
         for session in [session for session in self._sessions.values() if not session.on(wire)]:
             attached = partial(session.attached, wire, how="again")
             try:
                 await wire.call("session/resume", session.resume_params(), attached)
             except Refused as refusal:
-                if not refusal.retryable:  # it is not there any more, or not ours
+                if refusal.retryable:
+                    asked = max(asked or 0.0, (refusal.retry_after_ms or 0) / 1000)
+                else:  # it is not there any more, or not ours
                     self.forget(session)
                     session.end(refusal)
+        return asked
 
     async def ready(self, message: Any) -> None:
         """Return once a message can be taken: one for a `Reading` that is full waits for that."""
