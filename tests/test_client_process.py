@@ -40,7 +40,11 @@ class Proxy:
         if not self.open:
             await trio.aclose_forcefully(theirs)
             return
-        ours = await trio.open_tcp_stream("127.0.0.1", self.to)
+        try:
+            ours = await trio.open_tcp_stream("127.0.0.1", self.to)
+        except OSError:  # nobody is there now
+            await trio.aclose_forcefully(theirs)
+            return
         self._streams += [theirs, ours]
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._copy, theirs, ours, nursery)
