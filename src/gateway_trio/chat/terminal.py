@@ -27,6 +27,7 @@ from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.utils import get_cwidth
 
+from gateway_trio.core.printable import printable
 from gateway_trio.core.updates import Command
 
 __all__ = ["Interrupt", "Line", "Terminal"]
@@ -116,6 +117,7 @@ class Terminal:
             complete_while_typing=False,
             key_bindings=self._keys(),
             reserve_space_for_menu=4,
+            erase_when_done=True,  # with the line that grows above it
         )
         self._loop = asyncio.get_running_loop()
         editing: Any = asyncio.current_task()
@@ -125,6 +127,7 @@ class Terminal:
             while True:
                 text = await self._session.prompt_async(handle_sigint=False)
                 if text.strip():
+                    _write(f"> {printable(text)}\n")
                     self._post(Line(text))
 
     def _write(self, text: str, growing: str) -> None:
