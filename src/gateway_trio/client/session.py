@@ -19,6 +19,7 @@ from gateway_trio.client.wire import Wire
 from gateway_trio.core.acp import OURS
 from gateway_trio.core.jsonrpc import RequestId
 from gateway_trio.core.mirror import Mirror
+from gateway_trio.core.update_frames import permission
 from gateway_trio.core.updates import (
     Away,
     Back,
@@ -32,7 +33,6 @@ from gateway_trio.core.updates import (
     Text,
     Tool,
     Update,
-    permission,
 )
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from typing import Any
 from attrs import define, evolve
 
 from gateway_trio.core.text import Text as Characters
-from gateway_trio.core.updates import Gap, NewConversation, Plan, State, Text, Tool, Update, read
+from gateway_trio.core.update_frames import read
+from gateway_trio.core.updates import Gap, NewConversation, Plan, State, Text, Tool, Update
 
 __all__ = ["KEEP_CHARS", "Mirror"]
 
