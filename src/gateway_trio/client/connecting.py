@@ -53,11 +53,7 @@ async def connect(
     address = parse_url(url)
     if token is not None and not (token.isascii() and token.isprintable() and token and " " not in token):
         raise ValueError("a token is printable ASCII without blanks")
-<<<<<<< HEAD
     plan = Plan(address, token, token_in, open_stream or address.open, connect_seconds, come_back_seconds, counts)
-    board = Switchboard(plan)
-=======
-    plan = Plan(address, token, token_in, open_stream or address.open, connect_seconds, come_back_seconds)
     async with _kept(Switchboard(plan)) as client:
         yield client
 
@@ -65,7 +61,6 @@ async def connect(
 @contextlib.asynccontextmanager
 async def _kept(board: Switchboard) -> AsyncIterator[Client]:
     """Keep a connection for the time of the block."""
->>>>>>> c047296b1970656e9ef319b8c7642b6bba7d4ef0
     fault: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:
