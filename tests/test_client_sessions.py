@@ -471,7 +471,8 @@ async def test_a_permission_request_is_shown_and_answered(autojump_clock, door):
                 "p1",
                 {"outcome": {"outcome": "selected", "optionId": "yes"}},
             )
-            assert await anext(updates) == PermissionOver("p1")
+            told = await take_until(updates, lambda update: isinstance(update, PermissionOver))
+            assert told[-1] == PermissionOver("p1")
             assert not session.permit(permission, "yes")
             assert session.permissions() == []
 

@@ -19,8 +19,9 @@ ENDS = {"killed": -signal.SIGKILL, "shut down": 0, "restarted": 75}
 
 
 def on_disk(folder: Path, config: str = "") -> str:
-    """Return the config with a store in this folder, and a drain that waits for no turn."""
-    return f'{config}\n[drain]\ngrace_seconds = 0.2\n[store]\npath = "{folder}/gateway.db"\n'
+    """Return the config with a store in this folder, and a drain that waits for no turn if it says nothing of one."""
+    drain = "" if "[drain]" in config else "[drain]\ngrace_seconds = 0.2\n"
+    return f'{config}\n{drain}[store]\npath = "{folder}/gateway.db"\n'
 
 
 def end(program: Program, how: str) -> None:

@@ -4,6 +4,7 @@ that a crash cut off has an outcome that nobody knows; it is told, never run aga
 Each command writes a line to a file when it begins: that is what is counted.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -115,7 +116,7 @@ def test_case_33_killed_in_mid_exec_the_outcome_is_unknown_and_what_it_left_is_n
             assert set(line["orphans"]) == left[key] == set(marked(exec_id)), "named, and left alone"
         client, _ = come_back(program, session)
         with client:
-            assert states(client, "exec") == dict.fromkeys("kl", ["queued", "running", "interrupted"])
+            assert states(client, "exec") == {key: ["queued", "running", "interrupted"] for key in "kl"}
             assert client.text().count("begun\n") == 2
             told = re.findall(
                 r"\[outcome unknown; (\d) process(?:es)? left running\] \(process ([\d, ]+)\)", client.text()
@@ -213,7 +214,8 @@ def test_case_33_what_only_admins_may_see_is_theirs_after_it_too(tmp_path):
         running(ann, "o")
         until_stored(tmp_path, "the secret")
         end(program, "killed")
-    with Program(tmp_path, config, env=ENV) as program:
+    with contextlib.ExitStack() as stack:
+        program = stack.enter_context(Program(tmp_path, config, env=ENV))
         with load(program, "OPS_TOKEN") as ops, load(program, "ANN_TOKEN") as ann:
             assert sorted(states(ops, "exec")) == ["o", "s"]
             assert "the secret" in ops.text()

@@ -44,7 +44,7 @@ def test_case_44_what_waited_runs_once_after_it_and_before_what_is_new(how, star
             assert ran(tmp_path) == ["slow", "one", "two", "new"]
             assert states(client) == {
                 "slow": ["queued", "running", "interrupted"],
-                **dict.fromkeys(("one", "two", "new"), ["queued", "running", "completed"]),
+                **{key: ["queued", "running", "completed"] for key in ("one", "two", "new")},
             }
         end(program, how)
     with start() as program:
@@ -68,13 +68,13 @@ def test_case_44_also_over_many_crashes(start, tmp_path):
     for number in range(1, 5):
         with start() as program:
             client, _ = come_back(program, session)
-            client.until(lambda _, n=number: states(client)[prompts[n]][-1] == "running")
+            client.until(lambda _, c=client, n=number: states(c)[prompts[n]][-1] == "running")
             client.close()
             end(program, "killed")
     with start() as program:
         client, _ = come_back(program, session)
         with client:
-            assert states(client) == dict.fromkeys(prompts, ["queued", "running", "interrupted"])
+            assert states(client) == {key: ["queued", "running", "interrupted"] for key in prompts}
             assert client.prompt(session, "new")["stopReason"] == "end_turn"
     # A turn that was killed between its row and its first line may have noted nothing.
     done = ran(tmp_path)

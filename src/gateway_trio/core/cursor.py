@@ -124,8 +124,7 @@ class Cursor:
     def pull(self, room: int) -> Piece | Lost | Missing | None:
         """Return the next piece, of at most `room` characters, or None if there is nothing now.
 
-        `Missing` comes again and again until `give` was called; the first one is to be given to it, as the log goes
-        on meanwhile.
+        `Missing` comes again and again until `give` was called with the first, as the log goes on meanwhile.
         """
         return (
             self._told_loss()

@@ -138,9 +138,8 @@ class Mark:
 class Log:
     """The events of one session, numbered from 1 without a gap.
 
-    At most `keep_bytes` of closed entries are kept; the oldest go first. What is open stays, and so does what is
-    unsaved. Where a durable store has them all the log is *backed*: what it does not keep any more is not lost, but
-    to be fetched.
+    At most `keep_bytes` of closed entries are kept; the oldest go first. What is open or unsaved stays. Where a
+    durable store has them all the log is *backed*: what it does not keep any more is not lost, but to be fetched.
     """
 
     def __init__(self, keep_bytes: int, *, backed: bool = False) -> None:

@@ -70,7 +70,7 @@ class Attachments:
         return [attachment.session for attachment in self._turns]
 
     def attach(self, session: Session, cursor: Cursor) -> Attachment:
-        """Read a session from this cursor on, in place of an earlier one. What waits for that one waits for this."""
+        """Read a session from this cursor on, in place of an earlier one, for whose marks it is waited now."""
         earlier = self._by_id.get(session.id)
         self.drop(session.id)
         due = [] if earlier is None else earlier.due
