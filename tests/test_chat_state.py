@@ -99,3 +99,12 @@ def test_without_a_config_the_environment_says_it(tmp_path):
     assert find_target(None, None, {"GATEWAY_TRIO_TOKEN": ""}) == ("ws://127.0.0.1:8765", None)
     with pytest.raises(ConfigError):
         find_target(None, tmp_path / "nothing.toml", {})
+
+
+def test_the_names_of_a_gateways_sessions(tmp_path):
+    sessions = Sessions(tmp_path)
+    sessions.remember("ws://a", "main", "s1")
+    sessions.remember("ws://a", "two words", "s2")
+    sessions.remember("ws://ab", "main", "s3")
+    assert sessions.names("ws://a") == {"s1": "main", "s2": "two words"}
+    assert sessions.names("ws://b") == {}

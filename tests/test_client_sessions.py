@@ -28,7 +28,8 @@ from gateway_trio.client import (
 from gateway_trio.client import Usage as Used
 from gateway_trio.client.outstanding import MOST_PROMPTS
 from gateway_trio.core.jsonrpc import Notification, Request, Response, problem
-from gateway_trio.testing import ScriptedAgent
+from gateway_trio.store import StoreUnavailable
+from gateway_trio.testing import FailingStore, ScriptedAgent
 
 
 @pytest.fixture
@@ -564,3 +565,36 @@ async def test_what_the_gateway_asks_and_we_do_not_know_is_answered(autojump_clo
 
 def _is_permission(update):
     return isinstance(update, Permission)
+
+
+class UnreadableStore(FailingStore):
+    """One whose reads fail too."""
+
+    async def session(self, id_):
+        if self.failing:
+            raise StoreUnavailable("disk I/O error")
+        return await super().session(id_)
+
+
+async def test_a_session_that_cannot_be_resumed_for_now_is_resumed_later(autojump_clock, door):
+    """The store of the gateway that came up does not answer yet."""
+    store = UnreadableStore(durable=True)
+    with trio.fail_after(300):
+        await door.serve(store=store)
+        async with door.connect() as client:
+            session = await client.new_session()
+            updates = session.updates()
+            assert (await session.prompt("before").result()).state == "completed"
+            await door.restart()
+            prompt = session.prompt("meanwhile")
+            await door.serve(store=store)
+            store.failing = True
+            await take_until(updates, lambda u: isinstance(u, Away))
+            async for phase in client.phases():
+                if phase.name == "open":
+                    break
+            await trio.sleep(20)
+            assert prompt.outcome is None
+            store.failing = False
+            assert (await prompt.result()).state == "completed"
+            await take_until(updates, lambda u: isinstance(u, Back))

@@ -117,6 +117,35 @@ def test_what_was_run_again_is_there_once():
     assert last_prompt(session.log) == ("c", Prompt("try", "turn", replaces="b"))
 
 
+def test_the_one_that_was_interrupted_is_run_again_and_not_what_waited_behind_it():
+    session = Session()
+    session.turn("z", "before")
+    session.queue("a", "slow")
+    session.change("a", "running")
+    for waiting in "bcd":
+        session.queue(waiting, waiting)
+    session.change("a", "interrupted")
+    session.change("c", "interrupted")  # stale
+    assert last_prompt(session.log)[0] == "c", "the newest that was interrupted"
+    for waiting in "bd":
+        session.change(waiting, "running")
+        session.change(waiting, "completed")
+    assert last_prompt(session.log)[0] == "c"
+    session.turn("e", "c", replaces="c")
+    assert last_prompt(session.log)[0] == "e", "something was asked since"
+
+
+def test_of_those_that_were_interrupted_it_is_the_newest_whichever_was_told_last():
+    session = Session()
+    session.queue("a", "slow")
+    session.queue("b", "waits")
+    session.change("b", "interrupted")
+    session.change("a", "interrupted")
+    assert last_prompt(session.log)[0] == "b"
+    session.change("gone", "interrupted")  # its prompt is not in memory any more
+    assert last_prompt(session.log)[0] == "b"
+
+
 def test_one_that_runs_again_leaves_out_what_it_replaces():
     session = Session()
     session.turn("a", "try", "fail", "failed")

@@ -1,4 +1,4 @@
-"""The command line: `gateway-trio serve`, `check`, `chat` and `ctl`."""
+"""The command line: `gateway-trio serve`, `check`, `chat`, `ctl` and `sessions`."""
 
 from __future__ import annotations
 
@@ -66,3 +66,5 @@ CTL_HELP = "Ask a running gateway, drain it, restart it. GATEWAY_TRIO_TOKEN has 
 
 # Loaded when it is used: what it runs on is no business of `serve`.
 app.command("gateway_trio.ctl.app:app", name="ctl", help=CTL_HELP)
+SESSIONS_HELP = "List, show and export the sessions of a running gateway. GATEWAY_TRIO_TOKEN has the token."
+app.command("gateway_trio.ctl.sessions_app:app", name="sessions", help=SESSIONS_HELP)

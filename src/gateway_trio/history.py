@@ -59,9 +59,20 @@ def _items(turn: _Turn) -> list[HistoryItem]:
 
 
 def last_prompt(log: Log) -> tuple[str, Prompt] | None:
-    """Return the newest turn's id and prompt: what `/retry` runs again."""
-    newest = None
+    """Return the id and the prompt of the turn that `/retry` runs again; None if there is none.
+
+    It is the newest. But where a turn was interrupted and nobody has asked anything since, it is that one,
+    although what had waited behind it has run.
+    """
+    prompts: dict[str, tuple[int, Prompt]] = {}
+    newest: str | None = None
+    cut: str | None = None
     for entry in log:
-        if isinstance(entry.body, Prompt) and entry.body.lane == "turn":
-            newest = (entry.owner, entry.body)
-    return newest
+        match entry.body:
+            case Prompt(lane="turn") as prompt:
+                prompts[entry.owner] = (entry.number, prompt)
+                newest, cut = entry.owner, None
+            case Change("turn", id_, "interrupted") if id_ in prompts:
+                cut = id_ if cut is None else max(cut, id_, key=lambda id_: prompts[id_][0])
+    chosen = cut or newest
+    return None if chosen is None else (chosen, prompts[chosen][1])

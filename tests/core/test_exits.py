@@ -6,7 +6,7 @@ from gateway_trio.core.jsonrpc import FAULTS
 
 def test_the_numbers_are_a_promise_to_scripts():
     assert {exit_.name: exit_.value for exit_ in Exit} == {
-        "DONE": 0, "REFUSED": 1, "USAGE": 2, "UNREACHABLE": 69, "FAULT": 70, "LATER": 75, "NOT_ALLOWED": 77,
+        "DONE": 0, "REFUSED": 1, "USAGE": 2, "UNREACHABLE": 69, "FAULT": 70, "CANNOT_WRITE": 73, "LATER": 75, "NOT_ALLOWED": 77,
         "CONFIG": 78, "TIMED_OUT": 124, "ENDED": 125,
     }  # fmt: skip
 

@@ -64,6 +64,12 @@ def test_what_is_replaced_is_told(transcript):
     assert transcript.take(said("y", at=0)) == [notice("that was not right; from here on it is")]
 
 
+def test_text_that_is_lost_is_said(transcript):
+    transcript.take(said("one\ntwo"))
+    assert transcript.take(said("", at=5)) == ["two", notice("the last words of that are lost")]
+    assert transcript.growing() == ""
+
+
 def test_a_long_line_is_broken_at_a_blank(transcript):
     lines = transcript.take(said("word " * 1000))
     assert lines == ["word " * (LINE_CHARS // 5)] * 2

@@ -45,6 +45,14 @@ def said(kind, text, **ours):
         (frame("session_info_update", {"seq": 3, "newConversation": True}), NewConversation(3)),
         (frame("session_info_update", title="t"), Other(frame("session_info_update", title="t"))),
         (frame("something_else"), Other(frame("something_else"))),
+        (
+            frame("something_else", {"seq": 3, "execId": "x"}),
+            Other(frame("something_else", {"seq": 3, "execId": "x"}), 3, "x"),
+        ),
+        (
+            frame("session_info_update", {"seq": 4, "turnId": "t", "permission": {}}),
+            Other(frame("session_info_update", {"seq": 4, "turnId": "t", "permission": {}}), 4, "t"),
+        ),
     ],
 )
 def test_an_update_is_read(data, update):

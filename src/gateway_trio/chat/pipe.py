@@ -76,7 +76,8 @@ async def _ask(session: Session, text: str, out: TextIO, errors: TextIO) -> bool
             match update:
                 case Text(kind="answer" | "output", seq=seq, at=at, text=said):
                     if at < place.get(seq, 0):
-                        print(notice("what was said was not right; from here on it is"), file=errors)
+                        what = "was not right; from here on it is" if said else "is lost in its last words"
+                        print(notice(f"what was said {what}"), file=errors)
                     place[seq] = at + len(said)
                 case Notice(said):
                     pass

@@ -63,6 +63,10 @@ class Sessions:
         """Return the id, None if there is none."""
         return self._ids.get(f"{url} {name}")
 
+    def names(self, url: str) -> dict[str, str]:
+        """Return what the sessions of a gateway are called here: id to name."""
+        return {id_: key[len(url) + 1 :] for key, id_ in self._ids.items() if key.startswith(f"{url} ")}
+
     def remember(self, url: str, name: str, id_: str) -> None:
         """Keep an id. A disk that does not take it is told nobody: the session is made again next time."""
         self._ids.pop(f"{url} {name}", None)

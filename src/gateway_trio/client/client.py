@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import trio
 
 from gateway_trio.client.facts import ExecFacts, Phase, SessionInfo
 from gateway_trio.client.news import Reader
+from gateway_trio.client.reading import Reading
 from gateway_trio.client.session import Session
 from gateway_trio.client.switchboard import Switchboard
 
@@ -111,6 +113,15 @@ class Client:
         params = session.resume_params(epoch) if after is not None else {"sessionId": id_, "cwd": "/"}
         await self._board.attach(session, "session/resume", params, "live" if after is None else "resumed")
         return session
+
+    def read(self, id_: str) -> AbstractContextManager[Reading]:
+        """Read a session, from its first event to the last that it has, in a `with` block: iterate over what that
+        gives. Nothing is left out, however long it is: while nobody takes what has come, nothing more is read from
+        the connection, for this session or for anything else.
+
+        Raises ValueError for a session that this client has.
+        """
+        return self._board.reading(id_)
 
     async def sessions(self) -> list[SessionInfo]:
         """Return the sessions that one may use, newest first. Raises as `call` does."""

@@ -45,13 +45,16 @@ class Plan:
 
 
 class Host(Protocol):
-    """Whom a keeper tells. All but `welcome` are synchronous."""
+    """Whom a keeper tells. All but `welcome` and `ready` are synchronous."""
 
     def up(self, wire: Wire) -> None:
         """There is a connection, initialized and authenticated."""
 
     async def welcome(self, wire: Wire) -> None:
         """Do what a new connection begins with, beside its reading. May raise `ClientError`s, which end it."""
+
+    async def ready(self, message: Any) -> None:
+        """Return once this message can be taken; nothing more is read before."""
 
     def incoming(self, message: Request | Notification) -> None:
         """The gateway says something that is no answer."""
@@ -136,7 +139,7 @@ class Keeper:
                 with trio.fail_after(self._plan.connect_seconds):
                     link = await self._open(nursery)
                 try:
-                    wire = Wire(link, self._host.incoming)
+                    wire = Wire(link, self._host.incoming, self._host.ready)
                     nursery.start_soon(wire.write)
                     nursery.start_soon(wire.keep_alive)
                     nursery.start_soon(self._begin, wire)

@@ -1,4 +1,4 @@
-"""With which code `gateway-trio ctl` exits: one table, in docs/operations.md too.
+"""With which code `gateway-trio ctl` and `sessions` exit: one table, in docs/operations.md too.
 
 Where sysexits.h has a word for it, its number is taken; 2 is what the command line's parser exits with, 124 what
 timeout(1) does, and 128 + n what shells make of a signal.
@@ -21,6 +21,7 @@ class Exit(enum.IntEnum):
     USAGE = 2  #: the command line; also words that a quick command does not take, and one that there is not
     UNREACHABLE = 69  #: EX_UNAVAILABLE: there is no gateway, or the connection to it is gone
     FAULT = 70  #: EX_SOFTWARE: a fault of the gateway's own
+    CANNOT_WRITE = 73  #: EX_CANTCREAT: the file for the result
     LATER = 75  #: EX_TEMPFAIL: refused for now; the same may be asked again
     NOT_ALLOWED = 77  #: EX_NOPERM: the token is missing or unknown, or its role does not suffice
     CONFIG = 78  #: EX_CONFIG: a config that cannot be used; of a client: that says no address

@@ -56,7 +56,7 @@ def read(data: _Json) -> Update:
             return Commands(tuple(map(_command, _list(data.get("availableCommands")))))
         case "session_info_update":
             return _info(data, meta, seq or 0)
-    return Other(data)
+    return Other(data, seq or 0, owner)
 
 
 def _info(data: _Json, meta: _Json, seq: int) -> Update:
@@ -66,7 +66,7 @@ def _info(data: _Json, meta: _Json, seq: int) -> Update:
     if "lost" in meta:
         lost = _object(meta["lost"])
         return Gap(_number(lost.get("from")), _number(lost.get("to")))
-    return NewConversation(seq) if meta.get("newConversation") is True else Other(data)
+    return NewConversation(seq) if meta.get("newConversation") is True else Other(data, seq, _owner(meta))
 
 
 def _state(work: str, seq: int, told: _Json) -> State:

@@ -193,9 +193,11 @@ class PermissionOver:
 
 @frozen
 class Other:
-    """What this library has no class for, as it came."""
+    """What this library has no class for, as it came; `seq` is 0 for what is no event."""
 
     data: _Json
+    seq: int = 0
+    owner: str = ""
 
 
 Update = (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
-from attrs import field, frozen
 from cyclopts import App, Parameter
-from cyclopts.validators import Number
+
+from gateway_trio.ctl.options import NOTHING_SAID as _NOTHING_SAID
+from gateway_trio.ctl.options import Common as _Common
+from gateway_trio.ctl.options import run_verb as _run
 
 __all__ = ["app"]
 
@@ -16,35 +17,7 @@ app = App(
 )
 
 
-@Parameter(name="*")
-@frozen
-class _Common:
-    url: Annotated[
-        str | None,
-        Parameter(help="Of the gateway, ws:// or wss://. Else: --config, GATEWAY_TRIO_URL, ws://127.0.0.1:8765."),
-    ] = None
-    config: Annotated[Path | None, Parameter(help="The gateway's config: its host and port are taken.")] = None
-    timeout: Annotated[
-        float | None,
-        Parameter(
-            help="Seconds for all of it. 30 if it is not said, no end for `exec` and for --wait.",
-            validator=Number(gt=0),
-        ),
-    ] = None
-    as_json: Annotated[
-        bool, Parameter(name="--json", negative=(), help="Write one JSON object to stdout, also for an error.")
-    ] = field(default=False)
-
-
-_NOTHING_SAID = _Common()
 _Wait = Annotated[bool, Parameter(negative=(), help="Show how far it is, on stderr, until it is over.")]
-
-
-def _run(verb: object, common: _Common) -> int:
-    from gateway_trio.ctl.run import Verb, run  # noqa: PLC0415 - only when it is used
-
-    assert isinstance(verb, Verb)  # noqa: S101 - all of `verbs` are
-    return run(verb, url=common.url, config=common.config, timeout=common.timeout, as_json=common.as_json)
 
 
 @app.command

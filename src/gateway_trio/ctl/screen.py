@@ -9,9 +9,11 @@ import contextlib
 import io
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TextIO
 
+from rich import progress as progress_bar
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
@@ -19,9 +21,11 @@ from rich.text import Text
 
 from gateway_trio.core.printable import printable
 from gateway_trio.core.waits import Seen, progress
+from gateway_trio.ctl.outlet import Outlet, stream_outlet
 
 __all__ = ["Progress", "Screen"]
 
+_LONG = 2000  #: from so many on something is long
 _WIDE = 2000  # columns where nothing shows lines, so that none is folded
 
 
@@ -66,11 +70,53 @@ class Screen:
         table = Table.grid(padding=(0, 2))
         for name, said in rows:
             table.add_row(Text(name, style="bold"), Text(said, overflow="fold"))
+        self._draw(table)
+
+    def listing(self, value: Mapping[str, Any], columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Write a result of many rows: the object, or a table."""
+        if self.as_json:
+            self._print(json.dumps(value))
+            return
+        table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+        for row in rows:
+            table.add_row(*(Text(printable(said), overflow="fold") for said in row))
+        self._draw(table)
+
+    def _draw(self, table: Table) -> None:
         terminal = Console(file=self._out, width=None if self._out.isatty() else _WIDE)
         with terminal.capture() as drawn:  # rich would answer a closed pipe by itself
             terminal.print(table)
         self._out.write(drawn.get())
         self._out.flush()
+
+    def outlet(self) -> AbstractAsyncContextManager[Outlet]:
+        """Return what writes much text to where results go."""
+        return stream_outlet(self._out)
+
+    @contextlib.contextmanager
+    def bar(self, what: str, total: int, *, beside_output: bool) -> Iterator[Callable[[int], object]]:
+        """Show how far something long is, on a terminal only; what this gives is called with how far.
+
+        `beside_output` says that the result is written meanwhile, which a bar on the same terminal would disturb.
+        """
+        if not self._terminal.is_terminal or total < _LONG or (beside_output and self._out.isatty()):
+            yield lambda _: None
+            return
+        bar = progress_bar.Progress(
+            progress_bar.TextColumn("{task.description}"), progress_bar.BarColumn(),
+            progress_bar.MofNCompleteColumn(), progress_bar.TimeRemainingColumn(),
+            console=self._terminal, transient=True, redirect_stdout=False, redirect_stderr=False,
+        )  # fmt: skip
+        with bar:
+            task = bar.add_task(printable(what), total=total)
+            far = 0
+
+            def advance(to: int) -> None:
+                nonlocal far
+                far = max(far, to)
+                bar.update(task, completed=far)
+
+            yield advance
 
     def output(self, text: str) -> None:
         """Write a command's output as it is; to a terminal without control characters, and with a last newline."""
