@@ -68,8 +68,8 @@ class Outbox:
     def batch(self, source: Source, most: int) -> tuple[list[Frame], bool, bool]:
         """Return what goes with one write: what waits here, then what the source has.
 
-        At most so many frames, and about `_BATCH_CHARS`. With them: whether they tell of a change of the phase, and
-        whether there may be more.
+        At most so many frames, and about `_BATCH_CHARS`. With them: whether they tell of a change of the phase,
+        and whether there may be more.
         """
         frames: list[Frame] = []
         size, noticed = 0, False
