@@ -65,6 +65,8 @@ class Proxy:
         """Drop everybody, with a reset."""
         streams, self._streams = self._streams, []
         for stream in streams:
+            if stream.socket.fileno() < 0:
+                continue  # it has gone by itself
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             await trio.aclose_forcefully(stream)
 

@@ -10,7 +10,7 @@ import gateway_trio
 SOURCE = Path(gateway_trio.__file__).parent
 
 #: The server's two, the client's one, and the clients of tests.
-WEBSOCKET_USERS = {"front_door.py", "connection.py", "client/link.py", "testing.py"}
+WEBSOCKET_USERS = {"front_door.py", "connection.py", "client/link.py", "testing/clients.py", "testing/lab.py"}
 
 
 def imported(path):

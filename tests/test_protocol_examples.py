@@ -23,7 +23,9 @@ ANN = '[[auth.tokens]]\nname = "ann"\nrole = "admin"\nenv = "DOCS_TOKEN"\n'
 ENV = {"DOCS_TOKEN": TOKEN}
 
 #: What differs from one run to the next, by the name of the member.
-VARY = {"sessionId", "turnId", "execId", "toolCallId", "epoch", "seconds", "reconnectAfterMs", "remainingMs"}
+VARY = {
+    "sessionId", "turnId", "execId", "toolCallId", "requestId", "epoch", "seconds", "reconnectAfterMs", "remainingMs",
+}  # fmt: skip
 LEFT_OUT = "…"
 
 
@@ -84,7 +86,7 @@ class Bound:
                 return [self.fill(item) for item in value]
             case str() if value == LEFT_OUT:
                 return self.known[name]
-        return self.known.get(value, value) if name in VARY else value
+        return self.known.get(value, value) if name in VARY or (name == "id" and value in self.known) else value
 
     def compare(self, shown, came, where="frame"):
         """Assert that what came is what the example shows."""

@@ -247,6 +247,22 @@ async def test_a_resume_far_behind_the_window_replays_from_the_store(autojump_cl
             assert not any("lost" in ours_of(f) for f in again.frames)
 
 
+@pytest.mark.parametrize("second", ["load", "resume"])
+async def test_a_load_that_another_one_overtakes_is_answered_too(second, autojump_clock):
+    with trio.fail_after(LIMIT):
+        async with open_gateway(SMALL, store=KeptStore()) as lab:
+            client = await lab.acp()
+            session = await client.new_session()
+            for i in range(20):
+                await client.prompt(session, f"filler {i}")
+            asked = [
+                await client.ask(f"session/{method}", {"sessionId": session, "cwd": "/", "mcpServers": []})
+                for method in ("load", second)
+            ]
+            answers = [await client.answer(id_) for id_ in asked]
+            assert [answer["_meta"]["gateway-trio"]["last"] for answer in answers] == [100, 100]
+
+
 async def test_names_of_sessions_and_the_list_are_there_after_a_restart(autojump_clock):
     with trio.fail_after(LIMIT):
         store = KeptStore()
@@ -353,3 +369,25 @@ async def test_an_outcome_that_did_not_wait_for_the_store_keeps_its_number(autoj
             assert max(rows) == number
             assert rows[number].body.state == "cancelled"
             assert (await client.prompt(session, "next"))["stopReason"] == "end_turn"
+
+
+async def test_a_text_that_is_not_stored_yet_is_not_forgotten(autojump_clock):
+    """However little is kept in memory: who reads slowly gets it whole, and so does the store once it works."""
+    agent, store = ScriptedAgent({"slow": ["half", 5, "x" * 5000, 1000]}), FailingStore(1000, durable=True)
+    with trio.fail_after(LIMIT):
+        async with open_gateway(SMALL, agent=agent, store=store) as lab:
+            client, session, slow = await begun(lab, "slow")
+            number = max(numbers(client))
+            store.failing = True
+            await trio.sleep(6)
+            await client.notify("session/cancel", {"sessionId": session})
+            assert await client.answer(slow) == {"stopReason": "cancelled"}
+            late, _ = await load(lab, session)
+            assert said(late)[number] == "half" + "x" * 5000
+            log = lab.gateway.sessions.find(session).log
+            assert log.get(number) is not None
+            store.failing = False
+            await trio.sleep(60)
+            assert log.get(number) is None, "the store has it, and it is more than is kept"
+            late, _ = await load(lab, session)
+            assert said(late)[number] == "half" + "x" * 5000

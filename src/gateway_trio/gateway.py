@@ -77,7 +77,7 @@ class Gateway:
         )
         self.breaker = Breaker(config.breaker, self.coordinator, agent)
         self.turns = Turns(config, self.coordinator, store, agent, self.breaker)
-        self.execs = ExecRunner(config, self.coordinator, store)
+        self.execs = ExecRunner(config, self.coordinator, store, self.sessions.saver)
         self.control = Control(self)
         self.desk = Desk(self)
         self._background: trio.Nursery

@@ -102,6 +102,8 @@ class Journal:
     ) -> list[Entry]:
         """Log without storing, and owe it: for what the store would not take and somebody waits for."""
         entries = [self.log.append(owner, body, admin=admin) for body in bodies(self.log.last + 1)]
+        for entry in entries:
+            entry.unsaved = True
         self._owed += [AddEvent(self.id, entry.number, owner, entry.body, admin) for entry in entries]
         self._owed += [Late(row) for row in rows]
         self._tell_unsaved(self)
@@ -126,7 +128,9 @@ class Journal:
                 await open_message()
                 continue
             entry = self.log.say(owner, text[:room])
-            if self._store.durable and self._texts.setdefault(entry.number, entry) is entry:
+            if self._store.durable:
+                entry.unsaved = True
+                self._texts[entry.number] = entry
                 self._tell_unsaved(self)
             text = text[room:]
         self.wake()
@@ -163,6 +167,15 @@ class Journal:
         for entry, row in told:
             if len(entry.text) == len(row.text):
                 self._texts.pop(entry.number, None)
+        self._saved([row.number for row in everything if isinstance(row, AddEvent | SetText)])
+
+    def _saved(self, numbers: Sequence[int]) -> None:
+        """The store has these, but for texts that grew meanwhile: the log may forget them."""
+        for number in numbers:
+            entry = self.log.get(number)
+            if entry is not None and number not in self._texts:
+                entry.unsaved = False
+        self.log.trim()
 
     def _doubt(self, start: int) -> None:
         """From this number on the store may have what does not count: the next transaction takes it back."""

@@ -97,8 +97,9 @@ async def _end_exec(gateway: Gateway, work: WorkRow, session: Session | None) ->
         line += f" (process {', '.join(map(str, orphans))})"
     await session.say(work.id, Kind.OUTPUT, f"{line}\n", lambda: session.record(work.id, _message, admin=admin))
     change = Change(
-        "exec", work.id, STATES[Status.UNKNOWN], work.seq, ends=True, key=work.key, reason="unknown", facts=facts
-    )
+        "exec", work.id, STATES[Status.UNKNOWN], work.seq, ends=True, key=work.key, reason="unknown", facts=facts,
+        stop_reason="end_turn",
+    )  # fmt: skip
     entries = await session.record(work.id, lambda _: [change], end, admin=admin)
     session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[0].number))
 

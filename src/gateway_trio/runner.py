@@ -21,10 +21,12 @@ from gateway_trio.core.events import Change, Kind, Message, Prompt
 from gateway_trio.core.facts import closing_line
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
+from gateway_trio.debts import Debts
 from gateway_trio.drain import Coordinator
 from gateway_trio.execs import Facts, Limits, Spawn, Status, kill_at_once
 from gateway_trio.log import bind, get_logger
 from gateway_trio.quick import STATES, Exec, ExecAsk, to_wire
+from gateway_trio.saver import Saver
 from gateway_trio.store import AddExec, EndExec, Store, StoreUnavailable
 
 __all__ = ["ExecRunner"]
@@ -37,9 +39,10 @@ class ExecRunner:
 
     nursery: trio.Nursery
 
-    def __init__(self, config: Config, coordinator: Coordinator, store: Store) -> None:
+    def __init__(self, config: Config, coordinator: Coordinator, store: Store, saver: Saver) -> None:
         self._coordinator = coordinator
         self._store = store
+        self._debts = Debts(store, saver.add)
         self._running: dict[str, Exec] = {}
         self._waiting: deque[Exec] = deque()
         self._secrets: tuple[str, ...] = ()
@@ -124,12 +127,15 @@ class ExecRunner:
             return [prompt, queued, *([self._change(exec_, exec_.state, seq=seq)] if begins else [])]
 
         try:
-            with trio.CancelScope(shield=True, deadline=self._limit()):
+            with trio.CancelScope(shield=True, deadline=self._limit()) as limit:
                 if ask.session is None:
                     await self._store.commit((row,))
                 else:
                     exec_.seq = (await ask.session.record(exec_.id, bodies, row, admin=exec_.admin))[0].number
                 return True
+            if limit.cancelled_caught and ask.session is None:  # it may be in the audit, as one that runs
+                never = Facts(Status.SPAWN_FAILED, None, None, 0.0, 0, 0, error="the store was too slow")
+                self._debts.owe(EndExec(exec_.id, to_wire(exec_, never), time.time()))
         except StoreUnavailable as fault:
             log.warning("exec not stored", id=exec_.id, error=str(fault))
         refusal = problem("store_unavailable", "the command could not be recorded; it was not run", admitted=False)
@@ -197,9 +203,7 @@ class ExecRunner:
             if session is not None:
                 entries = await session.put(exec_.id, lambda _: [change], row, admin=exec_.admin)
             else:
-                await self._store.commit((row,))
-        except StoreUnavailable as fault:
-            log.warning("exec's end not stored", id=exec_.id, error=str(fault))
+                await self._debts.put(row)
         except trio.Cancelled:
             if session is not None:
                 entries = session.insist(exec_.id, lambda _: [change], row, admin=exec_.admin)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import trio
 
 from gateway_trio.log import get_logger
 from gateway_trio.store import StoreUnavailable
 
-if TYPE_CHECKING:
-    from gateway_trio.journal import Journal
-
-__all__ = ["BEHIND_SECONDS", "Saver"]
+__all__ = ["BEHIND_SECONDS", "Saver", "Unsaved"]
 
 log = get_logger("saver")
 
@@ -26,15 +23,28 @@ _LONGEST_WAIT_SECONDS = 30.0
 _AT_ONCE = 64
 
 
+class Unsaved(Protocol):
+    """A session's journal, and whatever else may owe the store something. `id` is its own."""
+
+    id: str
+
+    @property
+    def settled(self) -> bool:
+        """Whether the store has all of it."""
+
+    async def save(self) -> None:
+        """Store what is owed. Raises `StoreUnavailable`; cancelling leaves it owed."""
+
+
 class Saver:
     """One service for all sessions. Each has one place in it, however much it has to save."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, Journal] = {}
+        self._waiting: dict[str, Unsaved] = {}
         self._wake = trio.Event()
 
-    def add(self, journal: Journal) -> None:
-        """Note that a session has something to save."""
+    def add(self, journal: Unsaved) -> None:
+        """Note that there is something to save."""
         self._waiting[journal.id] = journal
         self._wake.set()
 
@@ -54,7 +64,7 @@ class Saver:
         faults: list[StoreUnavailable] = []
         gate = trio.CapacityLimiter(_AT_ONCE)
 
-        async def save_one(journal: Journal) -> None:
+        async def save_one(journal: Unsaved) -> None:
             async with gate:
                 self._waiting.pop(journal.id, None)
                 try:

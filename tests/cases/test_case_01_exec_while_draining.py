@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from restarts import ENDS, end, on_disk
 
-from harness import Program, alive, ours_of
+from harness import Program, Refused, alive, ours_of
 
 STUBBORN = Path(__file__).parent / "programs" / "stubborn.py"
 
@@ -227,3 +228,32 @@ def test_case_10_an_exec_that_is_cut_by_the_deadline_is_told_too(tmp_path):
         assert acp.code == 1012
         assert program.wait() == 0
         assert program.report["execs_killed"] == 1
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_case_08_who_comes_while_it_drains_is_shown_what_is_of_an_earlier_life(how, tmp_path):
+    """What a session was before the gateway was started anew is read from the disk, also in a drain."""
+    config = on_disk(tmp_path, CONFIG.replace("words_per_second = 2", "words_per_second = 30"))
+    with Program(tmp_path, config) as program, program.chat("mine") as chat:
+        assert chat.ask("hello") == "hello"
+        end(program, how)
+    with Program(tmp_path, config) as program, program.acp() as first:
+        session = first.new_session()
+        first.ask_prompt(session, LONG * 10)
+        first.until_state("running")
+        program.signal(signal.SIGTERM)
+        with program.chat("mine") as late, program.acp() as watcher:
+            assert late.take().startswith("· draining")
+            assert late.ask("/history") == "you: hello\nagent: hello"
+            assert late.ask("/cleanup") == "cleaned\nwhy\n"
+            assert late.ask("/stop") == "There is nothing to stop."
+            assert late.ask("/status").startswith("phase draining, 1 turn")
+            (mine,) = [s for s in watcher.call("session/list")["sessions"] if s["title"] == "mine"]
+            watcher.call("session/load", {"sessionId": mine["sessionId"], "cwd": "/", "mcpServers": []})
+            assert watcher.text() == "hello" + "cleaned\nwhy\n"
+            with pytest.raises(Refused) as caught:
+                watcher.prompt(mine["sessionId"], "more")
+            assert (caught.value.reason, caught.value.data["admitted"]) == ("draining", False)
+            first.notify("session/cancel", {"sessionId": session})
+            assert late.code == watcher.code == first.code == 1012
+        assert program.wait() == 0

@@ -7,8 +7,9 @@ import signal
 from pathlib import Path
 
 import pytest
+from restarts import ENDS, end, on_disk, states
 
-from harness import Program, ours_of
+from harness import Program, Refused, ours_of
 
 ASKING = Path(__file__).parent / "programs" / "asking.py"
 LONG = "[session]\npermission_seconds = 600\nturn_idle_seconds = 600\n"
@@ -167,3 +168,40 @@ def test_case_50_malformed_answers_harm_nobody(program):
         assert client.prompt(session, "/deny")["stopReason"] == "end_turn"
         client.until_state("completed")
         assert "Not done: denied." in client.text()
+
+
+def test_case_50_an_answer_to_an_earlier_connection_decides_nothing_else(program):
+    """A client comes back into another session, and sends what its user chose before it was gone."""
+    _, client, asked = begun(program)
+    drop(client)
+    _, back, second = begun(program, "delete everything")
+    with back:
+        select(back, asked, "once")
+        back.call("_gateway-trio/status")  # that was read before this
+        assert permissions(back) == []
+        select(back, second, "no")
+        back.until_state("completed")
+        assert back.text() == "Not done: denied."
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_case_50_over_the_end_of_the_process_it_is_withdrawn_and_never_granted(how, tmp_path):
+    config = on_disk(tmp_path, LONG)
+    with Program(tmp_path, config, script=ASKING) as program:
+        session, client, asked = begun(program)
+        client.ask_prompt(session, "delete y", key="k2")
+        client.until(lambda f: ours_of(f).get("turn", {}).get("key") == "k2")
+        end(program, how)
+    with Program(tmp_path, config, script=ASKING) as program, load(program, session) as back:
+        second = until_asked(back)  # the prompt that waited asks for itself
+        assert second["params"]["toolCall"]["title"] == "delete y"
+        assert states(back)["k1"] == ["queued", "running", "interrupted"]
+        first = asked["params"]["toolCall"]["_meta"]["gateway-trio"]["permissionId"]
+        assert [p["state"] for p in permissions(back) if p["id"] == first] == ["asked", "cancelled"]
+        select(back, asked, "once")  # what was asked in another life is answered in none
+        with pytest.raises(Refused) as caught:
+            back.prompt(session, "delete x", key="k1")
+        assert caught.value.reason == "interrupted"
+        select(back, second, "no")
+        back.until_state("completed")
+        assert back.text() == "Not done: denied."

@@ -1,8 +1,11 @@
 """Cases 51 and 52: a client that lost its socket gets what it missed, once and in order, or is told that it cannot."""
 
 import contextlib
+import signal
 
 import pytest
+from processes import wait_until
+from restarts import ENDS, come_back, end, on_disk, rows, until_stored
 from websockets.exceptions import ConnectionClosed
 
 from harness import Program, ours_of
@@ -258,3 +261,114 @@ def test_case_52_another_run_of_the_gateway_is_another_epoch(tmp_path):
         result = told(client.call("session/resume", {"sessionId": session, "cwd": "/", **ask}))
         assert (result["recovered"], result["reason"]) == (False, "epoch")
         assert result["epoch"] != first["epoch"]
+
+
+# --- over the end of the process: the store is on disk --------------------------------------------
+
+
+def outcomes(known):
+    return sum(state in ("completed", "interrupted") for state in known.states)
+
+
+def same(known, whole):
+    """Assert that a client knows what a session's log has, but for its own prompts, which are not echoed live."""
+    prompts = {n for n, update in whole.events.items() if update["sessionUpdate"] == "user_message_chunk"}
+    assert known.messages == whole.messages
+    assert {n: update for n, update in known.events.items() if n not in prompts} == {
+        n: update for n, update in whole.events.items() if n not in prompts
+    }
+    assert sorted([*whole.events, *whole.messages]) == list(range(1, whole.last + 1))
+
+
+@pytest.mark.parametrize("how", [*ENDS, "restarted in place"])
+def test_case_51_the_gateway_itself_goes_and_comes(how, tmp_path):
+    """A turn, an exec and a prompt that waits; a client that has seen a part of that resumes behind it, and once more."""
+    config = on_disk(tmp_path, CONFIG)
+    if how == "restarted in place":
+        config = config.replace("[agent]", '[server]\nport = 0\nrestart = "exec"\n[agent]', 1)
+    with contextlib.ExitStack() as stack:
+        program = stack.enter_context(Program(tmp_path, config))
+        first = program.acp()
+        made = first.call("session/new", {"cwd": "/", "mcpServers": []})
+        session, epoch = made["sessionId"], told(made)["epoch"]
+        first.ask_prompt(session, WORDS, key="k")
+        first.ask_prompt(session, "waits", key="w")
+        first.ask_prompt(session, "/lines", key="l")
+        first.until(lambda f: "word20 " in first.text() and Told(*first.frames).states.count("queued") == 3)
+        until_stored(tmp_path, "word0")
+        until_stored(tmp_path, "line 1")  # of a text that is not on the disk yet the client keeps what it has
+        if how == "restarted in place":
+            program.signal(signal.SIGUSR1)
+            assert first.code == 1012
+        else:
+            end(program, how)
+            program = stack.enter_context(Program(tmp_path, config))
+            assert first.code == (1006 if how == "killed" else 1012)
+        had = list(first.frames)
+        for _ in range(2):
+            second, result = come_back(program, session, "resume", after=Told(*had).last, epoch=epoch)
+            assert (result["recovered"], result["epoch"]) == (True, epoch)
+            with second:
+                second.until(lambda f, s=second, had=had: outcomes(Told(*had, *s.frames)) == 3)
+                had += second.frames
+        third, _ = come_back(program, session)
+        with third:
+            whole = Told(*third.frames)
+        same(Told(*had), whole)
+        texts = list(whole.messages.values())
+        assert WORDS.startswith(texts[0])
+        assert len(texts[0]) > 20
+        assert "waits" in texts
+        assert whole.states.count("queued") == 3
+
+
+def test_case_52_over_a_restart_the_epoch_stands_and_what_is_too_new_or_of_another_is_named(tmp_path):
+    config = on_disk(tmp_path, SMALL)
+    with Program(tmp_path, config) as program, program.acp() as first:
+        session, epoch, last = long_session(first)
+        end(program, "killed")
+    with Program(tmp_path, config) as program:
+        for ours, reason in (
+            ({"after": last + 1, "epoch": epoch}, "too_new"),
+            ({"after": 10**30, "epoch": epoch}, "too_new"),
+            ({"after": last, "epoch": "another"}, "epoch"),
+        ):
+            client, found = come_back(program, session, "resume", **ours)
+            client.close()
+            assert found == {"recovered": False, "reason": reason, "epoch": epoch, "last": last}
+        # What memory had forgotten is on the disk: nothing is too old.
+        for after in (0, 1, last - 1, last):
+            client, found = come_back(program, session, "resume", after=after, epoch=epoch)
+            assert found == {"recovered": True, "epoch": epoch, "last": last}
+            with client:
+                if after < last:
+                    client.until(lambda f: ours_of(f).get("seq") == last)
+                known = Told(*client.frames)
+                assert sorted({*known.events, *known.messages} - set(range(after + 1))) == list(
+                    range(after + 1, last + 1)
+                )
+
+
+def test_case_52_over_a_restart_what_retention_took_is_too_old(tmp_path):
+    config = on_disk(tmp_path, SMALL) + "keep_events = 100\n"
+    with Program(tmp_path, config) as program, program.acp() as first:
+        made = first.call("session/new", {"cwd": "/", "mcpServers": []})
+        session, epoch = made["sessionId"], told(made)["epoch"]
+        for _ in range(120):
+            first.prompt(session, "a")
+        last = Told(*first.frames).last
+        wait_until(lambda: rows(tmp_path, "SELECT min(number) FROM events") > [(1,)])
+        end(program, "killed")
+    ((lowest,),) = rows(tmp_path, "SELECT min(number) FROM events")
+    with Program(tmp_path, config) as program:
+        client, found = come_back(program, session, "resume", after=0, epoch=epoch)
+        client.close()
+        assert found == {"recovered": False, "reason": "too_old", "epoch": epoch, "last": last}
+        client, found = come_back(program, session)
+        with client:
+            assert (found["recovered"], found["reason"]) == (False, "too_old")
+            lost = next(ours_of(f)["lost"] for f in client.frames if "lost" in ours_of(f))
+            known = Told(*client.frames)
+            assert lost["from"] == 1
+            assert lost["to"] >= lowest - 1
+            assert sorted([*known.events, *known.messages]) == list(range(lost["to"] + 1, last + 1))

@@ -21,10 +21,10 @@ BOUND = 100 * 2**20  # what 100 MB would pass in any form in which all of it wer
 class Flood:
     """`programs/fast.py`, ready when made."""
 
-    def __init__(self, close_seconds):
+    def __init__(self, close_seconds, *store):
         program = Path(__file__).parent / "programs" / "fast.py"
         self.process = subprocess.Popen(
-            [sys.executable, "-u", program, str(close_seconds)],
+            [sys.executable, "-u", program, str(close_seconds), *store],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -142,3 +142,34 @@ def test_case_58_ten_of_them_on_one_session():
                 raw.hang_up()
         unhurt(other, session)
         assert most_memory(flood.pid) - before < BOUND
+
+
+def test_case_58_with_a_store_behind_it_nothing_of_the_turn_is_lost(tmp_path):
+    """Not to who comes later, not after a kill; and neither the flood nor who loads it takes its memory."""
+    path = tmp_path / "gateway.db"
+    with Flood(0.5, path) as flood, flood.acp() as other:
+        before = most_memory(flood.pid)
+        raw, session = flooded(flood)
+        with raw:
+            flood.wait(lambda line: line == "over")
+            flood.wait(lambda line: "slow client" in line)
+        whole(other, session)
+        assert other.prompt(session, "hello")["stopReason"] == "end_turn"
+        assert most_memory(flood.pid) - before < BOUND
+    with Flood(0.5, path) as flood, flood.acp() as other:
+        before = most_memory(flood.pid)
+        whole(other, session)
+        assert most_memory(flood.pid) - before < BOUND
+
+
+def whole(client, session):
+    """Assert that who loads the session is sent all of it."""
+    result = client.call("session/load", {"sessionId": session, "cwd": "/"})
+    assert result["_meta"]["gateway-trio"]["recovered"] is True
+    client.until_state("completed")
+    pieces = [
+        frame["params"]["update"]["content"]["text"]
+        for frame in client.frames
+        if (frame.get("params") or {}).get("update", {}).get("sessionUpdate") == "agent_message_chunk"
+    ]
+    assert "".join(pieces).startswith("0123456789abcde\n" * (100 * 2**20 // 16))

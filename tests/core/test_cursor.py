@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from core.logs import end, running, say
 from gateway_trio.core.cursor import Cursor, Lost, Missing, Piece
-from gateway_trio.core.events import Kind, Log, Mark, Message, Update
+from gateway_trio.core.events import Entry, Kind, Log, Mark, Message, Update
 from gateway_trio.core.permission import ALLOW_OR_REJECT, CANCELLED, Answered, Asked
+from gateway_trio.core.text import Text
 
 PLENTY = 10**9
 
@@ -321,13 +322,18 @@ def page(stored, start, most=2):
     return [stored[number] for number in sorted(stored) if number >= start][:most]
 
 
+def copied(entry):
+    """An entry as a store gives it: it does not grow any more."""
+    return Entry(entry.number, entry.owner, entry.body, entry.admin, text=Text(str(entry.text)))
+
+
 def fetched(cursor, stored, room=16 * 1024, most=2):
     """All that there is, with a store that is asked for what is missing."""
     found = []
     while (piece := cursor.pull(room)) is not None:
         if isinstance(piece, Missing):
             assert cursor.pull(room) == piece, "until it is given"
-            cursor.give(piece.start, page(stored, piece.start, most))
+            cursor.give(piece, page(stored, piece.start, most))
         else:
             found.append(piece)
     return found
@@ -335,7 +341,7 @@ def fetched(cursor, stored, room=16 * 1024, most=2):
 
 def test_what_the_log_forgot_is_asked_for_and_given_page_by_page():
     log, stored = backed()
-    assert Cursor(log, everything).pull(9) == Missing(1)
+    assert Cursor(log, everything).pull(9) == Missing(1, log.trimmed + 1)
     expected = [
         (1, 0, "aaa"),
         (2, 0, ""),
@@ -362,6 +368,30 @@ def test_what_the_store_does_not_keep_any_more_is_lost():
     numbers = (log.trimmed + 1, log.last + 1)
     assert shown(fetched(Cursor(log, everything), {}))[0] == (1, log.trimmed)
     assert [p[0] for p in shown(fetched(Cursor(log, everything), {}))[1:]] == list(range(*numbers))
+
+
+def test_what_a_page_has_of_a_message_that_still_grew_does_not_count():
+    """The message is closed and forgotten while a slow client reads the page that came with a part of it."""
+    log, stored = backed()
+    log.append("e", running("e"))
+    say(log, "e", "ab")
+    message = log.last
+    stored |= {entry.number: entry for entry in log}
+    cursor = Cursor(log, everything)
+    given = []
+    while (piece := cursor.pull(9)) is not None:
+        if isinstance(piece, Missing):
+            cursor.give(piece, [copied(entry) for entry in page(stored, piece.start, 100)])
+        else:
+            given.append(piece)
+    say(log, "e", "cdef")
+    log.append("e", end("e"))
+    stored |= {entry.number: entry for entry in log}
+    for _ in range(9):
+        stored |= {entry.number: entry for entry in [log.append("f", Update({}))]}
+    assert log.get(message) is None
+    given += fetched(cursor, stored)
+    assert [p.text for p in given if p.entry.number == message] == ["ab", "cdef"]
 
 
 def test_a_resumed_cursor_fetches_messages_that_were_unfinished():
@@ -578,7 +608,7 @@ def test_with_a_store_behind_it_nothing_is_lost(steps, keep, most):
 
     def take(piece):
         if isinstance(piece, Missing):
-            cursor.give(piece.start, page(session.stored, piece.start, most))
+            cursor.give(piece, [copied(entry) for entry in page(session.stored, piece.start, most)])
         elif piece is not None:
             client.take(piece)
 

@@ -202,3 +202,18 @@ def test_a_restored_request_is_open_until_its_answer():
     before.append("t", Answered("p1", CANCELLED))
     log = Log.restored(PLENTY, 3, [Entry(e.number, e.owner, e.body) for e in before])
     assert [entry.number for entry in log.unanswered()] == [2]
+
+
+def test_what_is_unsaved_is_not_forgotten_before_it_is_saved():
+    log = Log(keep_bytes=500, backed=True)
+    entry = log.append("a", Update({}))
+    entry.unsaved = True
+    for _ in range(9):
+        log.append("b", Update({}))
+    assert log.get(1) is entry
+    assert log.get(2) is None
+    assert (log.next_kept(1), log.next_kept(2), log.next_kept(99)) == (1, log.trimmed + 1, log.last + 1)
+    entry.unsaved = False
+    log.trim()
+    assert log.get(1) is None
+    assert log.next_kept(1) == log.trimmed + 1

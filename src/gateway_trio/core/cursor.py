@@ -46,9 +46,13 @@ class Lost:
 
 @frozen
 class Missing:
-    """The cursor cannot go on before it is given a page that starts at this number."""
+    """The cursor cannot go on before it is given a page that starts at `start`.
+
+    From `before` on the log has more than the store may have: what a page has of that does not count.
+    """
 
     start: int
+    before: int
 
 
 @frozen
@@ -97,13 +101,14 @@ class Cursor:
         cursor._offsets |= {number: 0 for number in growing if log.get(number) is None}
         return cursor
 
-    def give(self, start: int, entries: Iterable[Entry]) -> None:
-        """Take the page that `Missing(start)` asked for: the store's next entries, in order, () if there are none.
+    def give(self, asked: Missing, entries: Iterable[Entry]) -> None:
+        """Take the page that was asked for: the store's next entries, in order, () if there are none.
 
         It takes the place of the one before, so that one page is in memory, whatever there is to read.
         """
         page = {entry.number: entry for entry in entries}
-        self._page = _Page(start, max(page, default=max(start, self._log.trimmed)), page)
+        upto = min(max(page, default=asked.before), asked.before - 1)
+        self._page = _Page(asked.start, upto, {n: entry for n, entry in page.items() if n <= upto})
 
     def passed(self, mark: Mark) -> bool:
         """Whether everything has been given that stood in the log at `mark`."""
@@ -119,7 +124,7 @@ class Cursor:
     def pull(self, room: int) -> Piece | Lost | Missing | None:
         """Return the next piece, of at most `room` characters, or None if there is nothing now.
 
-        `Missing` comes again and again until `give` was called.
+        `Missing` comes again and again until `give` was called with the first, as the log goes on meanwhile.
         """
         return (
             self._told_loss()
@@ -150,11 +155,14 @@ class Cursor:
         """Whether a number that is neither in the log nor in the page may be in the store."""
         return self._log.backed and not self._page.start <= number <= self._page.upto
 
+    def _missing(self, number: int) -> Missing:
+        return Missing(number, self._log.next_kept(number))
+
     def _rest_of_closed(self, room: int) -> Piece | Lost | Missing | None:
         for number in sorted(self._offsets):
             entry = self._get(number)
             if entry is None and self._to_fetch(number):
-                return Missing(number)
+                return self._missing(number)
             if entry is None:
                 del self._offsets[number]
                 return Lost(number, number)
@@ -171,7 +179,7 @@ class Cursor:
         while self.next <= log.last:
             entry = self._get(self.next)
             if entry is None and self._to_fetch(self.next):
-                return Missing(self.next)
+                return self._missing(self.next)
             if entry is None:
                 start, self.next = self.next, self._next_there(self.next)
                 return Lost(start, self.next - 1)

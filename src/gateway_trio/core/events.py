@@ -96,13 +96,17 @@ Body = Prompt | Message | Change | Update | Asked | Answered
 
 @define(eq=False)
 class Entry:
-    """One number in the log. `owner` is the turn or the exec it belongs to; `admin` hides it from users."""
+    """One number in the log. `owner` is the turn or the exec it belongs to; `admin` hides it from users.
+
+    `unsaved` says that the store has less of it than the log, which therefore does not forget it.
+    """
 
     number: int
     owner: str
     body: Body
     admin: bool = False
     open: bool = False
+    unsaved: bool = False
     text: Text = field(factory=Text)
     _body_bytes: int = field(init=False)
 
@@ -134,8 +138,8 @@ class Mark:
 class Log:
     """The events of one session, numbered from 1 without a gap.
 
-    At most `keep_bytes` of closed entries are kept; the oldest go first. What is open stays. Where a durable
-    store has them all the log is *backed*: what it does not keep any more is not lost, but to be fetched.
+    At most `keep_bytes` of closed entries are kept; the oldest go first. What is open or unsaved stays. Where a
+    durable store has them all the log is *backed*: what it does not keep any more is not lost, but to be fetched.
     """
 
     def __init__(self, keep_bytes: int, *, backed: bool = False) -> None:
@@ -170,9 +174,9 @@ class Log:
 
     def next_kept(self, number: int) -> int:
         """Return the lowest number, not below `number`, that is kept, or `last + 1`."""
-        while number <= self.last and number not in self._entries:
-            number += 1
-        return number
+        if number > self.trimmed:
+            return min(number, self.last + 1)
+        return next((kept for kept in self._entries if kept >= number), self.last + 1)
 
     def append(self, owner: str, body: Body, *, admin: bool = False) -> Entry:
         """Number an entry and close its owner's open message. A `Message` is open until something closes it."""
@@ -258,12 +262,16 @@ class Log:
 
     def _grow(self, size: int) -> None:
         self._bytes += size
+        self.trim()
+
+    def trim(self) -> None:
+        """Forget what is too much: the oldest of what is neither open nor unsaved."""
         while self._bytes > self._keep_bytes and (oldest := self._oldest_closed()) is not None:
             self._forget(oldest)
 
     def _oldest_closed(self) -> Entry | None:
-        """Pass over open messages, and stop at the newest entry: whoever wrote it still looks at it."""
-        closed = (entry for entry in self._entries.values() if not entry.open)
+        """Pass over open and unsaved ones, and stop at the newest entry: whoever wrote it still looks at it."""
+        closed = (entry for entry in self._entries.values() if not (entry.open or entry.unsaved))
         oldest = next(closed, None)
         return None if oldest is None or oldest.number == self.last else oldest
 

@@ -1,13 +1,14 @@
 """Permission requests over ACP: what a connection was asked, and what it answers.
 
-A connection is asked as its cursor comes to a request that is open. Each asking has an id of its own, so an
-answer can only be to what this connection was asked. When a request has ended, however it did, whoever has not
+A connection is asked as its cursor comes to a request that is open. Each asking has an id of its own, which no
+other connection has, so an answer can only be to what this connection was asked: one that comes late, to what an
+earlier connection was asked, is an answer to nothing. When a request has ended, however it did, whoever has not
 answered is told by `$/cancel_request`, as soon as there is anything to pull.
 """
 
 from __future__ import annotations
 
-import itertools
+import secrets
 from typing import TYPE_CHECKING, Any
 
 from attrs import frozen
@@ -40,13 +41,12 @@ class PermissionMethods:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._ids = itertools.count(1)
         self._waiting: dict[RequestId, _Asking] = {}
 
     def ask(self, session: Session, entry: Entry, asked: Asked) -> list[str]:
         """Return the request to send; before it, the end of an earlier one for the same."""
         frames = self._cancel([id_ for id_, asking in self._waiting.items() if asking.entry is entry])
-        id_ = next(self._ids)
+        id_ = "ask-" + secrets.token_hex(6)
         self._waiting[id_] = _Asking(session, entry, asked)
         about = {**meta(entry), "permissionId": asked.id}
         tool = {**asked.tool, "_meta": {**(asked.tool.get("_meta") or {}), acp.OURS: about}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,9 @@ _T = TypeVar("_T")
 
 #: Sessions in one answer to `session/list`.
 _PAGE = 100
+
+#: What we give as `nextCursor`. There are not more sessions than that, and no store counts without end.
+_CURSOR = re.compile("[0-9]{1,15}")
 
 
 @frozen
@@ -123,7 +127,10 @@ class SessionMethods:
 
     def list_page(self, id_: RequestId, ask: acp.ListSessions) -> None:
         """List the sessions that this principal may use, newest first; the cursor is an offset."""
-        start = int(ask.cursor) if ask.cursor is not None and ask.cursor.isdecimal() else 0
+        if not _CURSOR.fullmatch(ask.cursor or "0"):
+            self._dialect.refuse(id_, problem("invalid_params", "cursor is the nextCursor of an earlier answer"))
+            return
+        start = int(ask.cursor or 0)
         principal = self._connection.principal
         owner = None if principal.role is Role.ADMIN else principal.name
 

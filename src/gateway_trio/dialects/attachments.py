@@ -70,9 +70,11 @@ class Attachments:
         return [attachment.session for attachment in self._turns]
 
     def attach(self, session: Session, cursor: Cursor) -> Attachment:
-        """Read a session from this cursor on, in place of an earlier one."""
+        """Read a session from this cursor on, in place of an earlier one, for whose marks it is waited now."""
+        earlier = self._by_id.get(session.id)
         self.drop(session.id)
-        attachment = self._by_id[session.id] = Attachment(session, cursor)
+        due = [] if earlier is None else earlier.due
+        attachment = self._by_id[session.id] = Attachment(session, cursor, due)
         self._turns.append(attachment)
         session.join(self._connection)
         self._connection.poke()
@@ -115,16 +117,16 @@ class Attachments:
                 return self._idle(attachment)
             if isinstance(piece, Missing):
                 attachment.fetching = True
-                self._connection.nursery.start_soon(self._fetch, attachment, piece.start)
+                self._connection.nursery.start_soon(self._fetch, attachment, piece)
                 return []
             frames = self._render(attachment, piece) + attachment.take_due()
         return frames
 
-    async def _fetch(self, attachment: Attachment, start: int) -> None:
+    async def _fetch(self, attachment: Attachment, asked: Missing) -> None:
         try:
-            attachment.cursor.give(start, await attachment.session.page(start))
+            attachment.cursor.give(asked, await attachment.session.page(asked.start))
         except StoreUnavailable as fault:
-            log.warning("not read", session=attachment.session.id, start=start, error=str(fault))
+            log.warning("not read", session=attachment.session.id, start=asked.start, error=str(fault))
             self._connection.close(CLOSES["internal"])
         finally:
             attachment.fetching = False
