@@ -21,6 +21,7 @@ PURE = {
     "difflib",
     "enum",
     "errno",
+    "heapq",
     "json",
     "math",
     "re",
