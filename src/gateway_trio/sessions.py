@@ -22,7 +22,7 @@ from gateway_trio.core.session import Conversation
 from gateway_trio.core.text import Text
 from gateway_trio.journal import Journal, Reader
 from gateway_trio.saver import Saver
-from gateway_trio.store import AddSession, DropSession, EventRow, SessionRow, Store
+from gateway_trio.store import AddSession, DropSession, EventRow, SessionRow, Store, StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway_trio.permissions import Request
@@ -174,7 +174,9 @@ class Registry:
         self._store = store
         self._sessions: dict[str, Session] = {}
         self._named: dict[tuple[str, str], Session] = {}
-        self._owned: Counter[str] = Counter()  #: those of each principal, and those that are being made
+        self._owned: Counter[str] = Counter()  #: how many of each principal are stored
+        self._making: Counter[str] = Counter()  #: how many are about to be
+        self._uncertain = False  #: whether a commit was given up, so that it may be others
         self._reading = trio.Lock()
 
     def __iter__(self) -> Iterator[Session]:
@@ -209,26 +211,20 @@ class Registry:
 
     async def create(self, principal: Principal, name: str | None = None) -> Session:
         """Make a session, stored. Raises `StoreUnavailable` and `TooManySessions`."""
-        await self._make_room(principal.name)
         row = AddSession("s" + secrets.token_hex(8), principal.name, name, secrets.token_hex(4))
-        self._owned[row.owner] += 1
-        made = False
+        self._making[row.owner] += 1  # before anything is waited for: others are made meanwhile
         try:
+            await self._make_room(row.owner)
             # Two sockets may ask for the same name at once: the first one stands.
             async with self._reading if name is not None else contextlib.nullcontext():
                 if name is not None and (other := self._named.get((row.owner, name))) is not None:
                     return other
-                await self._store.commit((row,))
-                made = True
+                await self._commit(row)
+            self._owned[row.owner] += 1
         finally:
-            if not made:
-                self._owned[row.owner] -= 1
+            self._making[row.owner] -= 1
+            self._making += Counter()  # forgets those that have none
         return self._keep(row, Log(self.keep_bytes, backed=self._store.durable))
-
-    async def forget(self, session: Session) -> None:
-        """Let nothing of a session be left. Raises `StoreUnavailable`."""
-        self._leave(session)
-        await self._drop(session.id, session.owner)
 
     async def _read(self, row_of: Callable[[], Awaitable[SessionRow | None]]) -> None:
         """Bring a session into memory, by one reader at a time, so that there is one object of each."""
@@ -247,9 +243,7 @@ class Registry:
 
     def _keep(self, row: AddSession | SessionRow, log: Log) -> Session:
         session = Session(row, log, self._store, self.saver, queue_limit=self.queue_limit)
-        self._sessions[row.id] = session
-        if row.name is not None:
-            self._named[row.owner, row.name] = session
+        self._enter(session)
         if self._store.durable and len(self._sessions) > MAX_SESSIONS:
             for other in self._sessions.values():
                 if other is not session and self._unused(other):
@@ -257,25 +251,67 @@ class Registry:
                     break
         return session
 
+    def _enter(self, session: Session) -> None:
+        self._sessions[session.id] = session
+        if session.name is not None:
+            self._named[session.owner, session.name] = session
+
     def _leave(self, session: Session) -> None:
         del self._sessions[session.id]
         if session.name is not None:
             del self._named[session.owner, session.name]
 
     async def _drop(self, session_id: str, owner: str) -> None:
+        """Let nothing of a session be left. Raises `StoreUnavailable`; it is then as it was."""
+        session = self.find(session_id)
+        if session is not None:
+            self._leave(session)  # before it is waited for: nobody is to begin anything in it
+        try:
+            await self._commit(DropSession(session_id))
+        except StoreUnavailable:
+            if session is not None:
+                self._enter(session)
+            raise
         self._owned[owner] -= 1
-        self._owned += Counter()  # forgets those that have none
-        await self._store.commit((DropSession(session_id),))
+        self._owned += Counter()
+
+    async def _commit(self, change: AddSession | DropSession) -> None:
+        """Commit, and note if that is given up: how many sessions there are is not known then."""
+        try:
+            await self._store.commit((change,))
+        except trio.Cancelled:
+            self._uncertain = True
+            raise
+
+    async def _count(self) -> None:
+        """Learn from the store how many sessions there are, behind everything that it was asked for before."""
+        await self._store.commit(())
+        self._owned = Counter(await self._store.owners())
+        self._uncertain = self._making.total() > 1  # one that was made meanwhile may be counted twice
 
     def _unused(self, session: Session) -> bool:
         return not session.in_hand and session.settled and self.rests(session)
 
     async def _make_room(self, owner: str) -> None:
-        """Forget the oldest session that may be: of this owner's, if those are too many, or else of all."""
-        if self._owned[owner] >= self.each:
-            await self._forget_one(owner, self._owned[owner], self.each)
-        elif not self._store.durable and len(self._sessions) >= MAX_SESSIONS:
-            await self._forget_one(None, len(self._sessions), MAX_SESSIONS)
+        """Forget the oldest session that may be, where there is one too many: of this owner's, or else of all.
+
+        One at a time; and none is read meanwhile, so that nobody gets one that is about to go.
+        """
+        if self._crowd(owner) is None and not self._uncertain:
+            return
+        async with self._reading:
+            if self._uncertain:
+                await self._count()
+            if (crowd := self._crowd(owner)) is not None:
+                await self._forget_one(*crowd)
+
+    def _crowd(self, owner: str) -> tuple[str | None, int, int] | None:
+        """Return of whom there are too many (None: of all), how many are stored, the limit; None if of nobody."""
+        if self._owned[owner] + self._making[owner] > self.each:
+            return owner, self._owned[owner], self.each
+        there = self._owned.total()
+        crowded = there + self._making.total() > MAX_SESSIONS and not self._store.durable
+        return (None, there, MAX_SESSIONS) if crowded else None
 
     async def _forget_one(self, owner: str | None, there: int, limit: int) -> None:
         for end in range(there, 0, -_PAGE):
@@ -283,8 +319,6 @@ class Registry:
             for row in reversed(rows):
                 session = self.find(row.id)
                 if session is None or self._unused(session):
-                    if session is not None:
-                        self._leave(session)
                     await self._drop(row.id, row.owner)
                     return
         raise TooManySessions(f"there are {limit} sessions, and each is in use")
