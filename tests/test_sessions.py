@@ -5,7 +5,8 @@ import trio
 import trio.testing
 
 from gateway_trio.core.commands import Role
-from gateway_trio.sessions import Registry, TooManySessions
+from gateway_trio.core.events import Change
+from gateway_trio.sessions import KEYS_KEPT, PastWork, Registry, TooManySessions
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.testing import FailingStore
 from gateway_trio.tokens import Principal
@@ -117,3 +118,13 @@ async def test_nobody_gets_one_that_is_about_to_go(registry, store, autojump_clo
         store.go()
     assert found == [None, None]
     assert oldest.id not in await ids(store)
+
+
+async def test_the_newest_keys_are_kept_and_those_of_what_has_not_ended(registry):
+    session = await registry.create(ANN)
+    over = Change("turn", "t", "completed", 1, ends=True)
+    for number in range(KEYS_KEPT + 10):
+        ended = None if number == 0 else over
+        session.remember(str(number), PastWork(f"t{number}", "", session, ended, 2))
+    kept = [number for number in range(KEYS_KEPT + 10) if session.joined(str(number)) is not None]
+    assert kept == [0, *range(11, KEYS_KEPT + 10)]

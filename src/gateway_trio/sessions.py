@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,8 +20,9 @@ from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.session import Conversation
 from gateway_trio.core.text import Text
 from gateway_trio.journal import Journal, Reader
+from gateway_trio.quota import Quota
 from gateway_trio.saver import Saver
-from gateway_trio.store import AddSession, DropSession, EventRow, SessionRow, Store, StoreUnavailable
+from gateway_trio.store import AddSession, EventRow, SessionRow, Store, StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway_trio.permissions import Request
@@ -148,13 +148,18 @@ class Session(Journal):
         return None if key is None else self._keyed.get(key)
 
     def remember(self, key: str | None, work: Work) -> None:
-        """Let a key name a turn or an exec, unless that is refused after all. The newest keys are kept."""
+        """Let a key name a turn or an exec, unless that is refused after all.
+
+        The newest keys are kept, and those of what has not ended, however old: else it could run twice at once.
+        """
         if key is None:
             return
         self._keyed[key] = work
         work.refused.append(lambda _: self._keyed.pop(key, None))
         if len(self._keyed) > KEYS_KEPT:
-            del self._keyed[next(iter(self._keyed))]
+            ended = (old for old, of in self._keyed.items() if of.ended is not None)
+            if (oldest := next(ended, None)) is not None:
+                del self._keyed[oldest]
 
 
 class Registry:
@@ -169,14 +174,11 @@ class Registry:
     def __init__(self, store: Store, *, queue_limit: int, keep_bytes: int, each: int) -> None:
         self.queue_limit = queue_limit
         self.keep_bytes = keep_bytes
-        self.each = each  #: sessions that one principal may have
         self.saver = Saver()
+        self.quota = Quota(store, each=each, most=None if store.durable else MAX_SESSIONS)
         self._store = store
         self._sessions: dict[str, Session] = {}
         self._named: dict[tuple[str, str], Session] = {}
-        self._owned: Counter[str] = Counter()  #: how many of each principal are stored
-        self._making: Counter[str] = Counter()  #: how many are about to be
-        self._uncertain = False  #: whether a commit was given up, so that it may be others
         self._reading = trio.Lock()
 
     def __iter__(self) -> Iterator[Session]:
@@ -187,7 +189,7 @@ class Registry:
 
     async def open(self) -> None:
         """Learn from the store, which is open, how many sessions there are."""
-        self._owned = Counter(await self._store.owners())
+        await self.quota.count()
 
     def find(self, session_id: str) -> Session | None:
         """Return a session that is in memory."""
@@ -212,18 +214,13 @@ class Registry:
     async def create(self, principal: Principal, name: str | None = None) -> Session:
         """Make a session, stored. Raises `StoreUnavailable` and `TooManySessions`."""
         row = AddSession("s" + secrets.token_hex(8), principal.name, name, secrets.token_hex(4))
-        self._making[row.owner] += 1  # before anything is waited for: others are made meanwhile
-        try:
+        with self.quota.making(row.owner):
             await self._make_room(row.owner)
             # Two sockets may ask for the same name at once: the first one stands.
             async with self._reading if name is not None else contextlib.nullcontext():
                 if name is not None and (other := self._named.get((row.owner, name))) is not None:
                     return other
-                await self._commit(row)
-            self._owned[row.owner] += 1
-        finally:
-            self._making[row.owner] -= 1
-            self._making += Counter()  # forgets those that have none
+                await self.quota.add(row)
         return self._keep(row, Log(self.keep_bytes, backed=self._store.durable))
 
     async def _read(self, row_of: Callable[[], Awaitable[SessionRow | None]]) -> None:
@@ -267,27 +264,11 @@ class Registry:
         if session is not None:
             self._leave(session)  # before it is waited for: nobody is to begin anything in it
         try:
-            await self._commit(DropSession(session_id))
+            await self.quota.drop(session_id, owner)
         except StoreUnavailable:
             if session is not None:
                 self._enter(session)
             raise
-        self._owned[owner] -= 1
-        self._owned += Counter()
-
-    async def _commit(self, change: AddSession | DropSession) -> None:
-        """Commit, and note if that is given up: how many sessions there are is not known then."""
-        try:
-            await self._store.commit((change,))
-        except trio.Cancelled:
-            self._uncertain = True
-            raise
-
-    async def _count(self) -> None:
-        """Learn from the store how many sessions there are, behind everything that it was asked for before."""
-        await self._store.commit(())
-        self._owned = Counter(await self._store.owners())
-        self._uncertain = self._making.total() > 1  # one that was made meanwhile may be counted twice
 
     def _unused(self, session: Session) -> bool:
         return not session.in_hand and session.settled and self.rests(session)
@@ -297,21 +278,13 @@ class Registry:
 
         One at a time; and none is read meanwhile, so that nobody gets one that is about to go.
         """
-        if self._crowd(owner) is None and not self._uncertain:
+        if self.quota.crowd(owner) is None and self.quota.certain:
             return
         async with self._reading:
-            if self._uncertain:
-                await self._count()
-            if (crowd := self._crowd(owner)) is not None:
+            if not self.quota.certain:
+                await self.quota.count()
+            if (crowd := self.quota.crowd(owner)) is not None:
                 await self._forget_one(*crowd)
-
-    def _crowd(self, owner: str) -> tuple[str | None, int, int] | None:
-        """Return of whom there are too many (None: of all), how many are stored, the limit; None if of nobody."""
-        if self._owned[owner] + self._making[owner] > self.each:
-            return owner, self._owned[owner], self.each
-        there = self._owned.total()
-        crowded = there + self._making.total() > MAX_SESSIONS and not self._store.durable
-        return (None, there, MAX_SESSIONS) if crowded else None
 
     async def _forget_one(self, owner: str | None, there: int, limit: int) -> None:
         for end in range(there, 0, -_PAGE):
