@@ -275,7 +275,7 @@ async def soak(kills: int, clients: int, seed: int, folder: Path) -> dict:
             outcomes.update(state for ends in whole.ended.values() for _, state in ends)
     finally:
         process.send_signal(signal.SIGTERM)
-        with trio.move_on_after(30):
+        with trio.move_on_after(30, shield=True):
             await process.wait()
         process.kill()
     found["gaps"] += missing(folder / "gateway.db")

@@ -14,7 +14,7 @@ __all__ = ["Quota"]
 
 
 class Quota:
-    """Counts the sessions of a store. `each` is the limit for one principal, `most` for all (None: there is none)."""
+    """Counts a store's sessions. `each` is the limit for one principal, `most` for all together (None: none)."""
 
     def __init__(self, store: Store, *, each: int, most: int | None) -> None:
         self.each = each
