@@ -117,6 +117,32 @@ def test_what_was_run_again_is_there_once():
     assert last_prompt(session.log) == ("c", Prompt("try", "turn", replaces="b"))
 
 
+@pytest.mark.parametrize("outcome", ["interrupted", "failed"])
+def test_retry_is_of_what_broke_off_though_what_waited_behind_it_was_answered(outcome):
+    session = Session()
+    session.queue("a", "slow")
+    session.change("a", "running")
+    session.queue("b", "waits")
+    session.change("a", outcome)
+    session.change("b", "running")
+    session.change("b", "completed")
+    assert last_prompt(session.log) == ("a", Prompt("slow", "turn"))
+    session.turn("c", "slow", replaces="a")
+    assert last_prompt(session.log)[0] == "c", "and once a newer one was sent, of that"
+
+
+@pytest.mark.parametrize("outcome", ["completed", "cancelled"])
+def test_retry_is_of_the_newest_where_nothing_broke_off_since(outcome):
+    session = Session()
+    session.turn("a", "broke", outcome="interrupted")
+    session.queue("b", "one")
+    session.queue("c", "two")
+    session.change("b", outcome)
+    assert last_prompt(session.log)[0] == "c"
+    session.change("c", outcome)
+    assert last_prompt(session.log)[0] == "c"
+
+
 def test_one_that_runs_again_leaves_out_what_it_replaces():
     session = Session()
     session.turn("a", "try", "fail", "failed")

@@ -59,9 +59,18 @@ def _items(turn: _Turn) -> list[HistoryItem]:
 
 
 def last_prompt(log: Log) -> tuple[str, Prompt] | None:
-    """Return the newest turn's id and prompt: what `/retry` runs again."""
+    """Return the id and the prompt of the turn that `/retry` runs again, None if there is none.
+
+    It is the newest one; but one that was interrupted or failed since that was sent goes before it. So after a
+    restart it is the turn that was cut off, also where a prompt that waited behind it has been answered meanwhile.
+    """
+    prompts: dict[str, Prompt] = {}
     newest = None
     for entry in log:
-        if isinstance(entry.body, Prompt) and entry.body.lane == "turn":
-            newest = (entry.owner, entry.body)
-    return newest
+        match entry.body:
+            case Prompt(lane="turn") as prompt:
+                prompts[entry.owner] = prompt
+                newest = entry.owner
+            case Change("turn", _, "interrupted" | "failed") if entry.owner in prompts:
+                newest = entry.owner
+    return None if newest is None else (newest, prompts[newest])
