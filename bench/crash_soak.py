@@ -275,7 +275,7 @@ async def soak(kills: int, clients: int, seed: int, folder: Path) -> dict:
             outcomes.update(state for ends in whole.ended.values() for _, state in ends)
     finally:
         process.send_signal(signal.SIGTERM)
-        with trio.move_on_after(30, shield=True):
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + 30):
             await process.wait()
         process.kill()
     found["gaps"] += missing(folder / "gateway.db")

@@ -151,7 +151,9 @@ def main() -> None:
             ports = {}
             for kind in STORES:
                 told, stop = context.Queue(), context.Event()
-                process = context.Process(target=run_gateway, args=(kind, place / "served", told, stop))
+                process = context.Process(
+                    target=run_gateway, args=(kind, place / "served", told, stop), daemon=True
+                )
                 process.start()
                 stack.callback(process.join, 30)
                 stack.callback(stop.set)

@@ -817,6 +817,39 @@ async def test_load_shows_all_and_answers_behind_it(autojump_clock):
         assert chunks(first, "user_message_chunk") == ["hi", "long"]
 
 
+async def test_loading_behind_a_number(autojump_clock):
+    agent = ScriptedAgent({"long": ["part", 5.0, " two"]})
+    async with acp_lab(agent=agent) as lab:
+        first, second = await lab.acp(), await lab.acp()
+        session = await first.new_session()
+        await first.prompt(session, "hi")
+        long = await first.ask_prompt(session, "long")
+        await first.until(lambda f: chunks(first)[-1:] == ["part"])
+        log = lab.gateway.sessions.find(session).log
+        params = {"sessionId": session, "cwd": "/", "mcpServers": []}
+
+        def behind(after, **more):
+            return {**params, "_meta": {"gateway-trio": {"after": after, **more}}}
+
+        load = await second.ask("session/load", behind(3, epoch=lab.gateway.sessions.find(session).epoch))
+        ours = (await second.answer(load))["_meta"]["gateway-trio"]
+        assert (ours["recovered"], ours["last"]) == (True, log.last)
+        before = second.frames[: second.place(lambda f: f.get("id") == load)]
+        assert [ours_of(f)["seq"] for f in before if "seq" in ours_of(f)] == list(range(4, log.last + 1))
+        # A message that was growing comes again from its start, also before the answer.
+        place = len(second.frames)
+        load = await second.ask("session/load", behind(log.last))
+        await second.answer(load)
+        again = [f["params"]["update"] for f in second.frames[place:] if "seq" in ours_of(f)]
+        assert [(u["content"]["text"], u["_meta"]["gateway-trio"]["at"]) for u in again] == [("part", 0)]
+        await first.answer(long)
+        await second.until_state("completed")
+        for wrong in (behind(log.last + 1), behind(3, epoch="another")):
+            assert (await refused(second, "session/load", wrong)).reason == "conflict"
+        for wrong in (-1, "3", True, 1.5):
+            assert (await refused(second, "session/load", behind(wrong))).reason == "invalid_params"
+
+
 async def test_loading_an_empty_session(autojump_clock):
     async with acp_lab() as lab:
         first, second = await lab.acp(), await lab.acp()

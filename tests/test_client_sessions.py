@@ -27,8 +27,9 @@ from gateway_trio.client import (
 )
 from gateway_trio.client import Usage as Used
 from gateway_trio.client.outstanding import MOST_PROMPTS
-from gateway_trio.core.jsonrpc import Notification, Request
-from gateway_trio.testing import ScriptedAgent
+from gateway_trio.core.jsonrpc import Notification, Request, Response, problem
+from gateway_trio.store import StoreUnavailable
+from gateway_trio.testing import FailingStore, ScriptedAgent
 
 
 @pytest.fixture
@@ -220,8 +221,10 @@ async def test_the_same_key_joins(autojump_clock, door):
             with pytest.raises(Refused) as caught:
                 await session.prompt("hi", key="k").result()
             assert caught.value.reason == "conflict"
+            await take_until(prompt, lambda u: isinstance(u, Text))
             again = (await other.resume(session.id)).prompt("hi", key="k")
-            assert (await again.result()).state == "completed"
+            assert said(await follow(again)) == "ab", "also what was said before it was known whose it is"
+            assert again.outcome.state == "completed"
             assert (await prompt.result()).state == "completed"
         assert len(agent.turns) == 1
 
@@ -335,6 +338,21 @@ async def test_a_prompt_that_was_sent_into_a_lost_connection_is_sent_again(autoj
         assert [turn.text for turn in agent.turns] == ["long", "hi", "ho"]
 
 
+async def test_what_was_before_a_live_session_stays_away(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve()
+        async with door.connect() as client, door.connect() as other:
+            session = await client.new_session()
+            await session.prompt("old").result()
+            live = await other.resume(session.id)
+            updates = live.updates()
+            door.close_connections("slow")
+            await take_until(updates, lambda u: isinstance(u, Back))
+            await session.prompt("new").result()
+            found = await take_until(updates, lambda u: isinstance(u, State) and u.ends)
+            assert said(found, "prompt") == said(found) == "new"
+
+
 async def test_a_command_that_may_have_run_is_not_sent_again(autojump_clock, door):
     with trio.fail_after(60):
         await door.serve()
@@ -443,6 +461,40 @@ async def test_when_it_is_over_everything_ends(autojump_clock, door):
                 assert caught.value.code == 4501
 
 
+async def test_a_prompt_that_is_kept_over_a_restart_is_asked_for_again(autojump_clock, door):
+    """What a durable store answers for those that wait: accepted, and no outcome yet."""
+    agent = ScriptedAgent(LONG)
+    with trio.fail_after(120):
+        await door.serve(agent=agent)
+        async with door.connect() as client:
+            session = await client.new_session()
+            prompt = session.prompt("long")
+            await take_until(prompt, lambda u: isinstance(u, Text))
+            held = problem("held", "it runs after the restart", admitted=True).to_wire()
+            client._board.keeper.wire._take(Response(prompt.request_id, None, held))
+            door.close_connections("restart")
+            assert (await prompt.result()).state == "completed"
+        assert len(agent.turns) == 1
+
+
+async def test_what_comes_before_anybody_reads_is_there(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve(agent=ScriptedAgent({"hi": ["a", 1.0, "b"]}))
+        async with door.connect() as client, door.connect() as other:
+            session = await client.new_session()
+            prompt = session.prompt("hi")
+            await take_until(prompt, lambda u: isinstance(u, Text))
+            live = await other.resume(session.id)
+            await prompt.result()
+            await trio.testing.wait_all_tasks_blocked()
+            assert said(live.updates().drain()) == "ab"
+            assert live.updates().drain() == []
+            third = await client.new_session()
+            third.prompt("/status")
+            await trio.testing.wait_all_tasks_blocked()
+            assert third.updates().drain() == [], "it is for those who prompt nothing"
+
+
 # --- permission -----------------------------------------------------------------------------------------
 
 
@@ -471,8 +523,8 @@ async def test_a_permission_request_is_shown_and_answered(autojump_clock, door):
                 "p1",
                 {"outcome": {"outcome": "selected", "optionId": "yes"}},
             )
-            told = await take_until(updates, lambda update: isinstance(update, PermissionOver))
-            assert told[-1] == PermissionOver("p1")
+            over = await take_until(updates, lambda u: isinstance(u, PermissionOver))
+            assert over[-1] == PermissionOver("p1")
             assert not session.permit(permission, "yes")
             assert session.permissions() == []
 
@@ -513,3 +565,36 @@ async def test_what_the_gateway_asks_and_we_do_not_know_is_answered(autojump_clo
 
 def _is_permission(update):
     return isinstance(update, Permission)
+
+
+class UnreadableStore(FailingStore):
+    """One whose reads fail too."""
+
+    async def session(self, id_):
+        if self.failing:
+            raise StoreUnavailable("disk I/O error")
+        return await super().session(id_)
+
+
+async def test_a_session_that_cannot_be_resumed_for_now_is_resumed_later(autojump_clock, door):
+    """The store of the gateway that came up does not answer yet."""
+    store = UnreadableStore(durable=True)
+    with trio.fail_after(300):
+        await door.serve(store=store)
+        async with door.connect() as client:
+            session = await client.new_session()
+            updates = session.updates()
+            assert (await session.prompt("before").result()).state == "completed"
+            await door.restart()
+            prompt = session.prompt("meanwhile")
+            await door.serve(store=store)
+            store.failing = True
+            await take_until(updates, lambda u: isinstance(u, Away))
+            async for phase in client.phases():
+                if phase.name == "open":
+                    break
+            await trio.sleep(20)
+            assert prompt.outcome is None
+            store.failing = False
+            assert (await prompt.result()).state == "completed"
+            await take_until(updates, lambda u: isinstance(u, Back))

@@ -117,30 +117,33 @@ def test_what_was_run_again_is_there_once():
     assert last_prompt(session.log) == ("c", Prompt("try", "turn", replaces="b"))
 
 
-@pytest.mark.parametrize("outcome", ["interrupted", "failed"])
-def test_retry_is_of_what_broke_off_though_what_waited_behind_it_was_answered(outcome):
+def test_the_one_that_was_interrupted_is_run_again_and_not_what_waited_behind_it():
     session = Session()
+    session.turn("z", "before")
     session.queue("a", "slow")
     session.change("a", "running")
-    session.queue("b", "waits")
-    session.change("a", outcome)
-    session.change("b", "running")
-    session.change("b", "completed")
-    assert last_prompt(session.log) == ("a", Prompt("slow", "turn"))
-    session.turn("c", "slow", replaces="a")
-    assert last_prompt(session.log)[0] == "c", "and once a newer one was sent, of that"
+    for waiting in "bcd":
+        session.queue(waiting, waiting)
+    session.change("a", "interrupted")
+    session.change("c", "interrupted")  # stale
+    assert last_prompt(session.log)[0] == "c", "the newest that was interrupted"
+    for waiting in "bd":
+        session.change(waiting, "running")
+        session.change(waiting, "completed")
+    assert last_prompt(session.log)[0] == "c"
+    session.turn("e", "c", replaces="c")
+    assert last_prompt(session.log)[0] == "e", "something was asked since"
 
 
-@pytest.mark.parametrize("outcome", ["completed", "cancelled"])
-def test_retry_is_of_the_newest_where_nothing_broke_off_since(outcome):
+def test_of_those_that_were_interrupted_it_is_the_newest_whichever_was_told_last():
     session = Session()
-    session.turn("a", "broke", outcome="interrupted")
-    session.queue("b", "one")
-    session.queue("c", "two")
-    session.change("b", outcome)
-    assert last_prompt(session.log)[0] == "c"
-    session.change("c", outcome)
-    assert last_prompt(session.log)[0] == "c"
+    session.queue("a", "slow")
+    session.queue("b", "waits")
+    session.change("b", "interrupted")
+    session.change("a", "interrupted")
+    assert last_prompt(session.log)[0] == "b"
+    session.change("gone", "interrupted")  # its prompt is not in memory any more
+    assert last_prompt(session.log)[0] == "b"
 
 
 def test_one_that_runs_again_leaves_out_what_it_replaces():

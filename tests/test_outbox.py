@@ -63,3 +63,12 @@ def test_a_notice_does_not_count():
     assert outbox.take() == ("n" * OUTBOX_BYTES, True)
     assert outbox.take() == ("x", False)
     assert outbox.put("x")
+
+
+def test_a_count_behind_a_phase_still_tells_of_the_phase():
+    outbox = Outbox()
+    outbox.notice("draining")
+    outbox.notice("draining, one turn less", phase=False)
+    assert outbox.take() == ("draining, one turn less", True)
+    outbox.notice("draining, no turn", phase=False)
+    assert outbox.take() == ("draining, no turn", False)

@@ -1,12 +1,17 @@
 """Asking for permission, in memory and in virtual time: who is asked, who decides, and how a request ends."""
 
+import json
+import random
+
 import pytest
 import trio
+from attrs import asdict
 
 from gateway_trio.agents import AgentError, PermissionOption, Plan, TextDelta, ToolCall, Turn, TurnOver
 from gateway_trio.config import AuthConfig, Config, DrainConfig, SessionConfig, TokenConfig
-from gateway_trio.core.permission import Answered
+from gateway_trio.core.permission import Answered, Asked
 from gateway_trio.desk import Prompted
+from gateway_trio.emissions import UPDATE_BYTES
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.permissions import MOST_OPEN, decide
 from gateway_trio.store import AddEvent
@@ -721,3 +726,92 @@ async def test_of_two_commands_at_the_same_instant_the_first_decides(autojump_cl
         assert decide(prompted, "", allow=True) == "Nothing asks for permission in this session."
         await client.answer(id_)
         assert not agent.decisions[0].allowed
+
+
+async def test_the_largest_request_that_is_taken_fits_in_a_frame(autojump_clock):
+    def ask(length):
+        return AskFor(ToolCall("c", "x" * length), OPTIONS)
+
+    wire = {"toolCallId": "c", "title": "", "kind": "other", "status": "pending"}
+    around = json.dumps({"toolCall": wire, "options": [asdict(option) for option in OPTIONS]})
+    most = UPDATE_BYTES - len(around)
+    agent = ScriptedAgent({"fits": [ask(most)], "too big": [ask(most + 1)]})
+    async with acp_lab(agent=agent) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        id_ = await client.ask_prompt(session, "fits")
+        asked = await client.until_asked()  # each frame's size is checked at the end
+        await client.select(asked, "y")
+        await client.answer(id_)
+        with pytest.raises(Exception, match="fits in no frame"):
+            await client.prompt(session, "too big")
+
+
+async def ask_three(turn, _emit):
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(turn.ask_permission, ToolCall(f"c{number}", f"Do {number}"), OPTIONS)
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_whatever_clients_do_each_request_ends_once_and_everyone_learns_of_it(seed, autojump_clock):
+    rng = random.Random(seed)
+    config = Config(session=SessionConfig(permission_seconds=30))
+    async with acp_lab(config, agent=ScriptedAgent({"go": [ask_three]}), limit=10_000) as lab:
+        first = await lab.acp()
+        session = await first.new_session()
+        await first.ask_prompt(session, "go")
+        await first.until_asked(3)
+        here, all_of_them, answered = [first], [first], {id(first): set()}
+
+        async def come():
+            client = await attach(lab, session, rng.choice(["session/load", "session/resume"]))
+            here.append(client)
+            all_of_them.append(client)
+            answered[id(client)] = set()
+
+        async def answer(client):
+            open_ = [
+                f for f in requests(client) if f["id"] not in {*answered[id(client)], *cancelled_requests(client)}
+            ]
+            if open_:
+                frame = rng.choice(open_)
+                answered[id(client)].add(frame["id"])
+                outcome = rng.choice([*("yYn"), "other", None])
+                selected = {"outcome": "selected", "optionId": outcome}
+                await client.reply(frame["id"], {"outcome": selected if outcome else {"outcome": "cancelled"}})
+
+        for _ in range(rng.randrange(12)):
+            client = rng.choice(here) if here else None
+            match rng.choice(["come", "answer", "answer", "command", "go", "wait", "late"]):
+                case "come":
+                    await come()
+                case "answer" if client:
+                    await answer(client)
+                case "command" if client:
+                    await client.ask_prompt(session, rng.choice(["/allow", "/deny", "/allow p5", "/deny p6"]))
+                case "go" if client:
+                    here.remove(client)
+                    await client.websocket.aclose()
+                case "wait":
+                    await trio.sleep(rng.choice([1.1, 23.3]))
+                case "late" if client:
+                    await client.reply(rng.randrange(5), ALLOW)
+                    answered[id(client)].update(range(5))
+        if not here:
+            await come()
+        await here[0].notify("session/cancel", {"sessionId": session})
+        log = lab.gateway.sessions.find(session).log
+        for client in here:
+            await client.until(lambda f: ours_of(f).get("turn", {}).get("state") in ("completed", "cancelled"))
+            await no_more(client)
+
+        asked = [entry.body.id for entry in log if isinstance(entry.body, Asked)]
+        ended = [entry.body.id for entry in log if isinstance(entry.body, Answered)]
+        assert sorted(asked) == sorted(ended)
+        assert len(asked) == 3
+        assert not log.unanswered()
+        for client in here:
+            left = {f["id"] for f in requests(client)} - answered[id(client)] - set(cancelled_requests(client))
+            assert left == set()
+            assert len(cancelled_requests(client)) == len(set(cancelled_requests(client)))

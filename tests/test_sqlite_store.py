@@ -8,6 +8,8 @@ import socket
 import sqlite3
 import stat
 import subprocess
+import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,8 +20,10 @@ from gateway_trio.core.session import TurnState
 from gateway_trio.sqlite.changes import Changes
 from gateway_trio.sqlite.faults import sentence
 from gateway_trio.sqlite.lock import Lock
+from gateway_trio.sqlite.reader import Reader
 from gateway_trio.sqlite.retention import Retention
 from gateway_trio.sqlite.schema import MIGRATIONS, migrate
+from gateway_trio.sqlite.writer import Writer
 from gateway_trio.sqlite_store import SqliteStore
 from gateway_trio.store import (
     AddEvent,
@@ -32,6 +36,7 @@ from gateway_trio.store import (
     SetText,
     StoreUnavailable,
 )
+from gateway_trio.worker import Job
 
 S = TurnState
 DAY = 86_400.0
@@ -89,6 +94,45 @@ async def test_any_name_will_do(path, name):
         await store.commit([AddSession("s", "local")])
         assert (await store.session("s")).id == "s"
     assert (path.parent / name).exists()
+
+
+async def test_closing_does_so_beside_another_program_that_reads(path):
+    async with opened(path) as store:
+        await store.commit([AddSession("s", "local")])
+        other = sqlite3.connect(path)
+        other.execute("SELECT * FROM sessions").fetchall()
+    try:
+        assert path.with_name("gateway.db-wal").stat().st_size == 0
+    finally:
+        other.close()
+
+
+def has_thread(name):
+    return any(thread.name == name for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("until_there_is", [None, "store-writer", "store-reader"])
+async def test_opening_that_is_given_up_lets_go_of_the_lock(path, until_there_is):
+    with trio.fail_after(60):
+        for _ in range(10):
+            store = SqliteStore(path)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(store.open)
+                while until_there_is and not has_thread(until_there_is):
+                    await trio.lowlevel.checkpoint()
+                nursery.cancel_scope.cancel()
+            await store.aclose()
+            # The threads that were left close by themselves.
+            await until(lambda: not has_thread("store-writer") and not has_thread("store-reader"))
+    async with opened(path):
+        pass
+
+
+def test_nobody_reads_for_those_who_have_gone():
+    reader = Reader(Path("/nowhere"))
+    gone = Job(lambda _: 1 / 0, given_up=True)
+    reader.run([gone])
+    assert gone.error is None
 
 
 async def test_what_is_not_open_refuses(path):
@@ -257,6 +301,14 @@ async def test_an_earlier_version_is_brought_to_this_one(path):
 # --- a disk that fails ---
 
 
+def test_each_commit_is_synced(path):
+    writer = Writer(path, partial(Retention, keep_days=1, keep_events=1, clock=Clock()), Clock())
+    writer.open()
+    assert writer._db.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    assert writer._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    writer.close()
+
+
 @pytest.fixture
 def small_disk(tmp_path):
     """A disk of 2 MB, where a test may mount one."""
@@ -288,6 +340,8 @@ async def test_a_full_disk_refuses_until_there_is_room(small_disk):
         assert last < 2000
         with pytest.raises(StoreUnavailable, match="no room"):
             await store.commit([event(last + 1), SetText("s", last + 1, "x" * 1000)])
+        with pytest.raises(StoreUnavailable, match="no room"):  # so large that SQLite gives up before the commit
+            await store.commit([event(last + 1), SetText("s", last + 1, "x" * 10_000_000)])
         assert [row.number for row in await store.events("s", 1, keep_bytes=ALL)] == list(range(1, last + 1))
         ballast.unlink()
         await store.commit([event(last + 1), SetText("s", last + 1, "x" * 1000)])
@@ -464,7 +518,9 @@ def test_no_step_is_a_great_one():
         assert db.execute("SELECT id FROM sessions").fetchall() == [("long",)]
         assert db.execute("SELECT count(*) FROM events").fetchone() == (6001,)
         before = db.total_changes
-        while retention.step():
+        more = True
+        while more:
+            more = retention.step()
             assert db.total_changes - before <= 210  # a hundred rows, of two tables at most, and who was dropped
             before = db.total_changes
         assert not retention.due

@@ -151,6 +151,15 @@ async def test_it_does_what_is_left_while_nothing_is_asked(limit, engine):
     assert engine.steps[-1] == "close"
 
 
+async def test_upkeep_that_raises_is_logged_and_the_thread_lives(limit, engine, caplog):
+    engine.rests = iter(())  # StopIteration
+    worker = await started(engine)
+    for n in range(3):
+        assert await worker.ask(n) == n
+    await worker.aclose()
+    assert "upkeep failed" in caplog.text
+
+
 async def test_closing_comes_after_everything_that_was_asked_for(limit, engine):
     worker = await started(engine, most=3, together=2)
     engine.going.clear()

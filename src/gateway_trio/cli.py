@@ -1,4 +1,4 @@
-"""The command line: `gateway-trio serve`, `check` and `chat`."""
+"""The command line: `gateway-trio serve`, `check`, `chat`, `ctl` and `sessions`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from cyclopts import App, Parameter
 import gateway_trio
 from gateway_trio.chat.command import chat
 from gateway_trio.config import Config, ConfigError, load_config
+from gateway_trio.core.exits import Exit
 from gateway_trio.core.handover import program
 from gateway_trio.core.kinds import ExecCommand
-from gateway_trio.preflight import faults
-from gateway_trio.process import EX_CONFIG, run
 
 __all__ = ["app"]
 
@@ -37,6 +36,8 @@ def serve(
     report: Annotated[Path | None, Parameter(help="Where to write the report of the drain, JSON.")] = None,
 ) -> int:
     """Run the gateway until SIGTERM or SIGINT (exit 0). At a restart it exits with 75, or begins anew."""
+    from gateway_trio.process import run  # noqa: PLC0415 - `ctl` needs nothing of what serves
+
     check = (*program(sys.executable, sys.orig_argv, sys.argv), "check")
     return run(config, report, check=check)
 
@@ -48,11 +49,22 @@ def check(file: Path | None = None) -> int:
         config = Config() if file is None else load_config(file, os.environ)
     except ConfigError as fault:
         print(fault, file=sys.stderr)
-        return EX_CONFIG
+        return Exit.CONFIG
+    from gateway_trio.preflight import faults  # noqa: PLC0415 - likewise
+
     found = trio.run(faults, config, os.environ)
     if found:
         print(*found, sep="\n", file=sys.stderr)
-        return EX_CONFIG
+        return Exit.CONFIG
     execs = sum(isinstance(command, ExecCommand) for command in config.quick_commands.values())
     print(f"{file or 'every default'}: good, {execs} exec and {len(config.quick_commands) - execs} alias commands")
     return 0
+
+
+#: The token is read from the environment only, as arguments stand in the list of processes.
+CTL_HELP = "Ask a running gateway, drain it, restart it. GATEWAY_TRIO_TOKEN has the token."
+
+# Loaded when it is used: what it runs on is no business of `serve`.
+app.command("gateway_trio.ctl.app:app", name="ctl", help=CTL_HELP)
+SESSIONS_HELP = "List, show and export the sessions of a running gateway. GATEWAY_TRIO_TOKEN has the token."
+app.command("gateway_trio.ctl.sessions_app:app", name="sessions", help=SESSIONS_HELP)

@@ -7,14 +7,11 @@ The tables themselves are in `tables`, the structuring in `strict`.
 """
 
 import ipaddress
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-import tomli
 from attrs import AttrsInstance
 
 from gateway_trio.core.catalog import find_faults
@@ -39,6 +36,7 @@ from gateway_trio.tables import (
     sum_faults,
 )
 from gateway_trio.tokens import token_faults
+from gateway_trio.tomlfile import parse_toml, read_text
 
 __all__ = [
     "PUBLIC_NAMES",
@@ -61,6 +59,7 @@ __all__ = [
     "TokenConfig",
     "is_loopback",
     "load_config",
+    "load_server",
     "parse_config",
     "secrets",
 ]
@@ -95,19 +94,7 @@ def load_config(path: str | Path, environ: Mapping[str, str]) -> Config:
     Raises `ConfigError` with all faults, also where the file cannot be read.
 
     """
-    try:
-        with Path(path).open("rb") as file:
-            status = os.fstat(file.fileno())
-            text = file.read().decode()
-    except OSError as error:
-        raise ConfigError((Fault(str(path), error.strerror or str(error)),)) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError((Fault(str(path), f"is not UTF-8, at byte {error.start}"),)) from error
-    faults: tuple[Fault, ...] = ()
-    mode = stat.S_IMODE(status.st_mode)
-    private_group = status.st_gid == status.st_uid  # as a umask of 002 expects
-    if mode & stat.S_IWOTH or (mode & stat.S_IWGRP and not private_group):
-        faults = (Fault(str(path), f"others may write it (mode {mode:04o}): chmod go-w"),)
+    text, faults = read_text(path)
     try:
         config = parse_config(text, source=str(path), environ=environ)
     except ConfigError as error:
@@ -115,6 +102,19 @@ def load_config(path: str | Path, environ: Mapping[str, str]) -> Config:
     if faults:
         raise ConfigError(faults)
     return config
+
+
+def load_server(path: str | Path) -> ServerConfig:
+    """Return the `[server]` of a config, for a client of that gateway: it lacks the environment for the rest.
+
+    Raises `ConfigError` with all faults of that table and of the file, which nobody else may be able to write: a
+    token is sent to where it says.
+    """
+    text, faults = read_text(path)
+    server, wrong = structure(ServerConfig, parse_toml(text, str(path)).get("server", {}), "server")
+    if server is None or faults:
+        raise ConfigError((*faults, *wrong))
+    return server
 
 
 def parse_config(text: str, *, source: str = "<config>", environ: Mapping[str, str]) -> Config:
@@ -128,13 +128,7 @@ def parse_config(text: str, *, source: str = "<config>", environ: Mapping[str, s
     Raises `ConfigError` with all faults.
 
     """
-    try:
-        tree = tomli.loads(text)
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # ValueError: also a number of more digits than Python takes
-        raise ConfigError((Fault(source, str(error)),)) from error
+    tree = parse_toml(text, source)
     known = (*_TABLES, "agent", "quick_commands")
     faults = [unknown_key("", key, known) for key in tree if key not in known]
     made: dict[str, Any] = {}

@@ -15,7 +15,7 @@ import contextlib
 import secrets
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import structlog
 import trio
@@ -25,13 +25,15 @@ from gateway_trio.core.jsonrpc import CLOSES, Close
 from gateway_trio.core.message_frame import message_frame
 from gateway_trio.log import get_logger
 from gateway_trio.outbox import Frame, Outbox
+from gateway_trio.reader_nursery import ReaderNursery
 
 if TYPE_CHECKING:
+    from gateway_trio.dialect import Dialect
     from gateway_trio.gateway import Gateway
     from gateway_trio.guard import GuardedStream
     from gateway_trio.tokens import Identity, Principal
 
-__all__ = ["KEEPALIVE_SECONDS", "Connection", "Dialect"]
+__all__ = ["KEEPALIVE_SECONDS", "Connection"]
 
 log = get_logger("connection")
 
@@ -43,8 +45,6 @@ AUTHENTICATE_SECONDS = 5.0
 UNKNOWN_MESSAGE_BYTES = 16 * 1024
 UNKNOWN_BYTES = 64 * 1024
 
-#: Characters that are collected for one write, give or take a frame.
-_BATCH_CHARS = 64 * 1024
 #: Frames for one write: of a connection that keeps up, and of one that is far behind. Those take turns, so that
 #: between two of these batches everybody else gets on, whatever is loaded.
 _BATCH_FRAMES = 256
@@ -53,57 +53,6 @@ _CATCH_UP_FRAMES = 16
 _BROKEN = frozenset({1002, 1007})
 #: Requests of one connection that wait for something (a new session's row, a config file's check).
 _TASKS = 32
-
-
-class Dialect(Protocol):
-    """What is spoken on a connection. All but `start` are synchronous."""
-
-    async def start(self) -> None:
-        """Do what must be done before the first frame is read."""
-
-    def received(self, message: str | bytes) -> None:
-        """Take a frame, of text or binary: answer it, start what it asks for, refuse it, or leave it alone."""
-
-    def pull(self) -> Frame | None:
-        """Return the next frame of the sessions that are attached, None if there is nothing now."""
-
-    @property
-    def fetching(self) -> bool:
-        """Whether there is more to pull once the store has answered."""
-
-    def phase_notice(self) -> str | None:
-        """Return what to tell about the phase as it is now, None for nothing."""
-
-    def goodbye(self, close: Close) -> str | None:
-        """Return the last frame before this close, None for none."""
-
-    def commands_changed(self) -> None:
-        """There are other quick commands now: tell it, if that is told."""
-
-    def detach(self) -> None:
-        """The connection has ended: let go of the sessions."""
-
-
-class _ReaderNursery:
-    """Where trio-websocket starts its reader. What that raises ends the connection, and nothing else.
-
-    It raises for a ping that comes after our close frame, for one, and leaves everybody waiting.
-    """
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
-        self._connection.nursery.start_soon(self._run, function)
-
-    async def _run(self, function: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await function()
-        except* Exception as group:  # noqa: BLE001 - a stranger's bytes
-            log.debug("reader ended", connection=self._connection.id, error=repr(group.exceptions[0]))
-            self._connection.unread = True
-        finally:
-            self._connection.reader_ended()
 
 
 class Connection:
@@ -126,7 +75,7 @@ class Connection:
         self.address = address
         self.identity = identity
         self.outbox = Outbox()
-        self.reader_nursery: Any = _ReaderNursery(self)
+        self.reader_nursery: Any = ReaderNursery(self)
         self.unread = False  #: the peer may not have read our last word, so its socket must not be closed at once
         self._guard = guard
         self._websocket: trio_websocket.WebSocketConnection
@@ -230,9 +179,9 @@ class Connection:
             self.close(CLOSES["slow"])
         self.poke()
 
-    def announce(self) -> None:
-        """The phase changed: tell it before anything else."""
-        self.outbox.notice(self._dialect.phase_notice())
+    def announce(self, *, phase: bool = True) -> None:
+        """The phase changed, or else how much runs: tell it before anything else."""
+        self.outbox.notice(self._dialect.phase_notice(), phase=phase)
         self.poke()
 
     def close(self, close: Close, *, pull_to_end: bool = False) -> None:
@@ -311,9 +260,9 @@ class Connection:
         while self._close is None or self._pulls_to_end:
             if behind:
                 async with self.gateway.catching_up:
-                    frames, noticed, behind = self._next_frames(_CATCH_UP_FRAMES)
+                    frames, noticed, behind = self.outbox.batch(self._dialect, _CATCH_UP_FRAMES)
             else:
-                frames, noticed, behind = self._next_frames(_BATCH_FRAMES)
+                frames, noticed, behind = self.outbox.batch(self._dialect, _BATCH_FRAMES)
             if frames:
                 await self._send(frames)
                 if noticed:
@@ -323,24 +272,6 @@ class Connection:
             else:
                 await self._wake.wait()
                 self._wake = trio.Event()
-
-    def _next_frames(self, most: int) -> tuple[list[Frame], bool, bool]:
-        """Return what there is to send, whether the phase notice is in it, and whether there may be more.
-
-        At most so many frames, and about `_BATCH_CHARS`.
-        """
-        frames: list[Frame] = []
-        size, noticed = 0, False
-        while size < _BATCH_CHARS and len(frames) < most:
-            frame, is_notice = self.outbox.take()
-            if frame is None:
-                frame = self._dialect.pull()
-            if frame is None:
-                return frames, noticed, self._dialect.fetching
-            frames.append(frame)
-            size += len(frame)
-            noticed = noticed or is_notice
-        return frames, noticed, True
 
     async def _send(self, frames: list[Frame]) -> None:
         """Send frames with one write; a peer that takes no byte for `send_seconds` is given up."""

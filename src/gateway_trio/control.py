@@ -69,6 +69,14 @@ class Control:
 
     # --- what people and programs share ---
 
+    def execs_of(self, principal: Principal) -> list[Exec]:
+        """Return the execs that run or wait and that this principal may end, oldest first."""
+        return [
+            exec_
+            for exec_ in self._gateway.execs.list()
+            if principal.role is Role.ADMIN or exec_.ask.principal == principal.name
+        ]
+
     def kill(self, principal: Principal, exec_id: str) -> Exec | Problem:
         """End an exec: one's own, or any for an admin."""
         exec_ = self._gateway.execs.find(exec_id)
@@ -171,12 +179,7 @@ class Control:
         return "\n".join(map(_item, items)) or "Nothing was said yet."
 
     def _ps(self, prompted: Prompted, _: str) -> str:
-        principal = prompted.sender.principal
-        seen = [
-            exec_
-            for exec_ in self._gateway.execs.list()
-            if principal.role is Role.ADMIN or exec_.ask.principal == principal.name
-        ]
+        seen = self.execs_of(prompted.sender.principal)
         now = time.time()
         lines = [
             f"{e.id}  /{e.ask.command.name}  {e.state}  {now - e.began:.0f} s  {e.ask.principal}" for e in seen

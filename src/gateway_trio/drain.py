@@ -46,6 +46,8 @@ class Coordinator:
         self.timeline = Timeline()
         self.tally = Tally()
         self._changed = trio.Event()
+        self._counts = (0, 0)
+        self._counted: list[Callable[[], None]] = []
         self._actions: dict[Action, list[Callable[[], None]]] = {action: [] for action in Action}
 
     # --- what others ask ---
@@ -75,9 +77,18 @@ class Coordinator:
         self._actions[action].append(do)
 
     def poke(self) -> None:
-        """A count changed: the wait that is under way looks again."""
+        """A count changed: the wait that is under way looks again, and those who count are told."""
         self._changed.set()
         self._changed = trio.Event()
+        counts = (len(self.turns), len(self.execs))
+        if counts != self._counts:
+            self._counts = counts
+            for tell in self._counted:
+                tell()
+
+    def on_count(self, tell: Callable[[], None]) -> None:
+        """Register what is to be called, synchronously, when the number of turns or execs is another."""
+        self._counted.append(tell)
 
     def opened(self) -> None:
         """The store is ready."""

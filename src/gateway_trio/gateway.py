@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
@@ -65,6 +66,8 @@ class Gateway:
         self.entrance = Entrance(config.auth, os.environ)
         self.connections: set[Connection] = set()
         self.catching_up = trio.Lock()  #: one connection that is far behind makes frames at a time
+        self.counting: set[Connection] = set()  #: those that want to know of each turn and exec that comes or goes
+        self.started = time.time()
         self.coordinator = Coordinator(config.drain)
         self.sessions = Registry(
             store,
@@ -91,6 +94,7 @@ class Gateway:
         on(Action.CANCEL_TURNS, self.turns.cancel_all)
         on(Action.CANCEL_TURNS, self.breaker.stop)
         on(Action.END_EXECS, self.execs.end_all)
+        self.coordinator.on_count(self._tell_counts)
 
     # --- for the program around it ---
 
@@ -125,6 +129,7 @@ class Gateway:
         """Phase, reasons and who asked, what there is of turns, execs and the like, the breaker: as JSON types."""
         return {
             **self.coordinator.status(),
+            "started": self.started,
             "breaker": self.breaker.status(),
             "connections": len(self.connections),
             "sessions": len(self.sessions),
@@ -180,6 +185,10 @@ class Gateway:
             self.turns.warn_all()
         for connection in self.connections:
             connection.announce()
+
+    def _tell_counts(self) -> None:
+        for connection in self.counting:
+            connection.announce(phase=False)
 
     def _start_queued(self) -> None:
         for session in self.sessions:

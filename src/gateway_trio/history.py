@@ -59,18 +59,20 @@ def _items(turn: _Turn) -> list[HistoryItem]:
 
 
 def last_prompt(log: Log) -> tuple[str, Prompt] | None:
-    """Return the id and the prompt of the turn that `/retry` runs again, None if there is none.
+    """Return the id and the prompt of the turn that `/retry` runs again; None if there is none.
 
-    It is the newest one; but one that was interrupted or failed since that was sent goes before it. So after a
-    restart it is the turn that was cut off, also where a prompt that waited behind it has been answered meanwhile.
+    It is the newest. But where a turn was interrupted and nobody has asked anything since, it is that one,
+    although what had waited behind it has run.
     """
-    prompts: dict[str, Prompt] = {}
-    newest = None
+    prompts: dict[str, tuple[int, Prompt]] = {}
+    newest: str | None = None
+    cut: str | None = None
     for entry in log:
         match entry.body:
             case Prompt(lane="turn") as prompt:
-                prompts[entry.owner] = prompt
-                newest = entry.owner
-            case Change("turn", _, "interrupted" | "failed") if entry.owner in prompts:
-                newest = entry.owner
-    return None if newest is None else (newest, prompts[newest])
+                prompts[entry.owner] = (entry.number, prompt)
+                newest, cut = entry.owner, None
+            case Change("turn", id_, "interrupted") if id_ in prompts:
+                cut = id_ if cut is None else max(cut, id_, key=lambda id_: prompts[id_][0])
+    chosen = cut or newest
+    return None if chosen is None else (chosen, prompts[chosen][1])

@@ -69,6 +69,7 @@ class ExecRunner:
             full = f"{limits.max_running} commands run and {limits.max_waiting} wait; nothing was run"
             return problem("busy", full, admitted=False)
         self._coordinator.execs.add(new)
+        self._coordinator.poke()
         self.nursery.start_soon(self._run, new)
         return new
 
@@ -196,8 +197,8 @@ class ExecRunner:
         self._coordinator.tally.exec_ended(facts.status, facts.seconds if had_process else None)
         row, session = EndExec(exec_.id, wire, time.time()), exec_.ask.session
         try:
-            line = closing_line(wire, silent=not exec_.last)
-            if line is not None:
+            line = None if session is None else closing_line(wire, silent=not exec_.last)
+            if line is not None:  # for people, in a session; a program has the facts
                 await self._say(exec_, line if exec_.last in ("", "\n") else f"\n{line}")
             if session is not None:
                 entries = await session.put(exec_.id, lambda _: [change], row, admin=exec_.admin)

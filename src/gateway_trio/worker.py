@@ -16,9 +16,12 @@ from typing import Any, Protocol
 import trio
 from attrs import define, field
 
+from gateway_trio import log
 from gateway_trio.store import StoreUnavailable
 
 __all__ = ["Engine", "Job", "Worker"]
+
+_log = log.get_logger("worker")
 
 
 @define(eq=False)
@@ -42,7 +45,10 @@ class Engine(Protocol):
         """Do these jobs. What it raises is the error of every job that has none."""
 
     def rest(self) -> bool:
-        """Do a little of what is to be done beside jobs; return whether there is more. It raises nothing."""
+        """Do a little of what is to be done beside jobs; return whether there is more.
+
+        What it raises is logged.
+        """
 
     def close(self) -> None:
         """Let go of everything."""
@@ -157,7 +163,7 @@ class Worker:
         more = True
         while not (jobs := self._take(wait=not more)) or jobs[-1] is not self._closed:
             self._run(jobs)
-            more = self._engine.rest()
+            more = self._rest()
         self._run(jobs[:-1])
         self._close_engine(jobs[-1])
 
@@ -177,6 +183,13 @@ class Worker:
             for job in jobs:
                 job.error = job.error or error
         self._tell(jobs)
+
+    def _rest(self) -> bool:
+        try:
+            return self._engine.rest()
+        except Exception:  # noqa: BLE001 - the jobs matter more
+            _log.exception("a thread's upkeep failed", worker=self._name)
+            return False
 
     def _close_engine(self, last: Job) -> None:
         try:

@@ -81,8 +81,11 @@ def test_case_09_an_exec_that_restarts_its_own_gateway_is_delivered(command, roa
             assert output == "asked\nand done\n"
             assert program.report["execs_killed"] == 0
         else:
-            assert output.startswith("asked\n[ended after")
-            assert output.endswith("because the gateway goes down]")
+            if road == "request":  # here its facts say how it ended; in a session a line does
+                assert output == "asked\n"
+            else:
+                assert output.startswith("asked\n[ended after")
+                assert output.endswith("because the gateway goes down]")
             assert program.report["execs_killed"] == 1
 
 

@@ -102,6 +102,7 @@ def test_case_50_where_nobody_comes_back_it_is_reported_as_lapsed(tmp_path):
         drop(client)
         line = json.loads(program.wait_log('"permission answered"'))
         assert (line["outcome"], line["by"]) == ("lapsed", None)
+        assert "delete x" not in program.text, "what it is about is not for the log"
         with load(program, session) as back:
             back.until_state("completed")
             assert [p["state"] for p in permissions(back)] == ["asked", "lapsed"]

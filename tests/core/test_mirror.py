@@ -11,7 +11,7 @@ from gateway_trio.core.cursor import Cursor
 from gateway_trio.core.events import Change, Kind, Log, Prompt
 from gateway_trio.core.events import Update as Complete
 from gateway_trio.core.mirror import Mirror
-from gateway_trio.core.updates import Gap, NewConversation, Notice, Plan, State, Text, Tool
+from gateway_trio.core.updates import Gap, NewConversation, Notice, Other, Plan, State, Text, Tool
 from gateway_trio.dialects.acp_frames import ROOM, frames_of
 
 
@@ -50,6 +50,17 @@ def test_what_comes_again_is_not_told_again():
     assert mirror.apply(chunk(1, 0, "ab")) == []
     assert mirror.apply(chunk(1, 2, "cdef")) == [answer(1, 4, "ef")]
     assert mirror.apply(state(2, "completed"))[0].ends
+
+
+def test_an_event_without_a_class_of_its_own_is_told_once_too():
+    asked = {"sessionUpdate": "session_info_update"}
+    asked["_meta"] = {"gateway-trio": {"seq": 2, "turnId": "t", "permission": {"id": "p", "state": "asked"}}}
+    mirror = Mirror()
+    mirror.apply(chunk(1, 0, "ab"))
+    assert mirror.apply(asked) == [Other(asked, 2, "t")]
+    assert (mirror.last, mirror.after) == (2, 2)
+    mirror.resume()
+    assert mirror.apply(asked) == []
 
 
 def test_what_differs_is_told_from_there_on():

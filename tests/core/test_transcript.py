@@ -64,10 +64,16 @@ def test_what_is_replaced_is_told(transcript):
     assert transcript.take(said("y", at=0)) == [notice("that was not right; from here on it is")]
 
 
+def test_text_that_is_lost_is_said(transcript):
+    transcript.take(said("one\ntwo"))
+    assert transcript.take(said("", at=5)) == ["two", notice("the last words of that are lost")]
+    assert transcript.growing() == ""
+
+
 def test_a_long_line_is_broken_at_a_blank(transcript):
     lines = transcript.take(said("word " * 1000))
-    assert lines == ["word " * (LINE_CHARS // 5)] * (1000 * 5 // LINE_CHARS - 1)
-    assert len(transcript.growing()) == LINE_CHARS
+    assert lines == ["word " * (LINE_CHARS // 5)] * 2
+    assert transcript.growing() == "word " * 200
     transcript = Transcript()
     assert transcript.take(said("x" * (LINE_CHARS + 3))) == ["x" * LINE_CHARS]
     assert transcript.growing() == "xxx"

@@ -1,8 +1,9 @@
 """`gateway-trio chat`. What it needs is imported when it runs: `serve` has no use for it.
 
 Exit codes: 0 it was left, or the input ended and every prompt completed; 1 a prompt of a pipe did not complete;
-69 the gateway cannot be reached, or the connection is over; 77 the token is wrong or missing; 78 the URL or the
-config cannot be used; 130 and 143 SIGINT and SIGTERM. (69 to 78 are those of sysexits.h.)
+65 a line of a pipe is too long; 69 the gateway cannot be reached, or the connection is over; 77 the token is wrong
+or missing; 78 the URL or the config cannot be used; 130 and 143 SIGINT and SIGTERM. (65 to 78 are those of
+sysexits.h.)
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["chat"]
 
-_UNAVAILABLE, _NO_PERMISSION, _CONFIG = 69, 77, 78
+_DATA, _UNAVAILABLE, _NO_PERMISSION, _CONFIG = 65, 69, 77, 78
 _LAST = "main"
 
 
@@ -35,6 +36,7 @@ def chat(
     """Talk to a gateway: at a terminal with a line to edit, from a pipe line by line. $GATEWAY_TRIO_TOKEN."""
     import trio  # noqa: PLC0415 - see above
 
+    from gateway_trio.client.address import parse_url  # noqa: PLC0415
     from gateway_trio.client.target import find_target  # noqa: PLC0415
     from gateway_trio.config import ConfigError  # noqa: PLC0415
 
@@ -43,12 +45,14 @@ def chat(
     except ConfigError as fault:
         print(fault, file=sys.stderr)
         return _CONFIG
-    signals = {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, signals)  # __main__ blocked them, for `serve`
     try:
-        return trio.run(_run, target, token, session or _LAST, new)
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+        parse_url(target)
+    except ValueError as fault:
+        print(f"{target}: {fault}", file=sys.stderr)
+        return _CONFIG
+    # __main__ blocked them, for `serve`.
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1})
+    return trio.run(_run, target, token, session or _LAST, new)
 
 
 async def _run(url: str, token: str | None, name: str, new: bool) -> int:
@@ -64,46 +68,61 @@ async def _run(url: str, token: str | None, name: str, new: bool) -> int:
 
 
 async def _heed_signals(scope: object, ended_by: list[int]) -> None:
-    """Leave the terminal as it was, also where somebody ends us."""
+    """Leave, and leave the terminal as it was, where somebody ends us."""
     import trio  # noqa: PLC0415
 
     assert isinstance(scope, trio.CancelScope)  # noqa: S101 - for mypy
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async for number in signals:
             ended_by.append(number)
             scope.cancel()
 
 
 async def _talk(url: str, token: str | None, name: str, new: bool) -> int:
-    from gateway_trio.chat.state import Sessions, state_directory  # noqa: PLC0415
     from gateway_trio.client import ClientError, Unauthorized, connect  # noqa: PLC0415
 
     try:
-        directory = state_directory(os.environ)
+        directory = _state()
         async with connect(url, token=token) as client:
-            return await _chat(client, Finder(client, Sessions(directory), url, name, new), directory)
+            return await _chat(client, url, name, new, directory)
     except Unauthorized as error:
         print(f"{url}: {error}", file=sys.stderr)
         return _NO_PERMISSION
     except ClientError as error:
         print(f"{url}: {error}", file=sys.stderr)
         return _UNAVAILABLE
-    except (ValueError, OSError) as error:
+    except ValueError as error:
         print(error, file=sys.stderr)
-        return _CONFIG
+        return _DATA
+    except BrokenPipeError:  # who read the answers has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
-async def _chat(client: Client, finder: Finder, directory: Path) -> int:
+def _state() -> Path | None:
+    """Return where to keep what outlasts a run; without such a place the chat works all the same."""
+    from gateway_trio.chat.state import state_directory  # noqa: PLC0415
+
+    try:
+        return state_directory(os.environ)
+    except OSError as fault:
+        print(f"· nothing is kept of this chat: {fault}", file=sys.stderr)
+        return None
+
+
+async def _chat(client: Client, url: str, name: str, new: bool, directory: Path | None) -> int:
+    from gateway_trio.chat.state import History, Sessions  # noqa: PLC0415
+
+    finder = Finder(client, Sessions(directory), url, name, new)
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         from gateway_trio.chat.pipe import pipe  # noqa: PLC0415
 
-        return 0 if await pipe(await finder.find(), sys.stdin, sys.stdout) else 1
-    from gateway_trio.chat.state import History  # noqa: PLC0415
+        return 0 if await pipe(await finder.find(), sys.stdin.fileno(), sys.stdout) else 1
     from gateway_trio.chat.talk import Talk  # noqa: PLC0415
     from gateway_trio.chat.terminal import Terminal  # noqa: PLC0415
 
     talk = Talk(client, await finder.find(), finder.make)
-    await talk.run(Terminal(History(directory).path, talk.commands))
+    await talk.run(Terminal(None if directory is None else History(directory).path, talk.commands))
     return 0
 
 
@@ -127,7 +146,7 @@ class Finder:
         self._new = new
 
     async def find(self) -> Session:
-        """Return the session, attached, from its end on. Raises `ClientError`s and OSError."""
+        """Return the session, attached, from its end on. Raises `ClientError`s."""
         if self._new:
             return await self.make()
         known = await self._client.sessions()

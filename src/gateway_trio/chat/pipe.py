@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import os
 import sys
 from typing import TextIO
 
@@ -11,16 +13,55 @@ from gateway_trio.client import Away, Lost, Notice, Outcome, Permission, Refused
 from gateway_trio.core.printable import printable
 from gateway_trio.core.transcript import notice
 
-__all__ = ["pipe"]
+__all__ = ["LINE_CHARS", "pipe"]
+
+#: A longer line is an error; the gateway takes 1 MiB by default.
+LINE_CHARS = 1024 * 1024
 
 
-async def pipe(session: Session, lines: TextIO, out: TextIO, errors: TextIO = sys.stderr) -> bool:
+class _Lines:
+    """The lines that come from a descriptor.
+
+    A thread that waits in `sys.stdin` holds its lock, on which the interpreter's end would stumble; one that waits
+    for a descriptor can be left behind.
+    """
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._lines: list[str] = []
+        self._rest = ""
+        self._ended = False
+
+    async def next(self) -> str | None:
+        """Return the next line, None at the end. Raises ValueError for one over `LINE_CHARS`."""
+        while not self._lines:
+            if self._ended:
+                rest, self._rest = self._rest, ""
+                return rest or None
+            data = await trio.to_thread.run_sync(os.read, self._descriptor, 64 * 1024, abandon_on_cancel=True)
+            self._ended = not data
+            *lines, self._rest = (self._rest + self._decoder.decode(data, self._ended)).split("\n")
+            self._lines = lines[::-1]
+            if len(self._rest) > LINE_CHARS:
+                raise ValueError(f"a line is longer than {LINE_CHARS} characters")
+        return self._lines.pop()
+
+
+async def pipe(session: Session, descriptor: int, out: TextIO, errors: TextIO = sys.stderr) -> bool:
     """Send each line and write what is answered, until the lines end; return whether every prompt completed.
 
-    Why one did not is written to `errors`. Cancelling leaves what runs at the gateway running.
+    Args:
+        session: where to send them.
+        descriptor: where the lines come from, in UTF-8.
+        out: where the answers go.
+        errors: where it is said why a prompt did not complete, and how the connection fares.
+
+    Raises ValueError for a line over `LINE_CHARS`. Cancelling leaves running what runs at the gateway.
+
     """
-    good = True
-    while line := await trio.to_thread.run_sync(lines.readline, abandon_on_cancel=True):
+    good, lines = True, _Lines(descriptor)
+    while (line := await lines.next()) is not None:
         if text := line.strip():
             good = await _ask(session, text, out, errors) and good
     return good
@@ -35,7 +76,8 @@ async def _ask(session: Session, text: str, out: TextIO, errors: TextIO) -> bool
             match update:
                 case Text(kind="answer" | "output", seq=seq, at=at, text=said):
                     if at < place.get(seq, 0):
-                        print(notice("what was said was not right; from here on it is"), file=errors)
+                        what = "was not right; from here on it is" if said else "is lost in its last words"
+                        print(notice(f"what was said {what}"), file=errors)
                     place[seq] = at + len(said)
                 case Notice(said):
                     pass

@@ -47,11 +47,13 @@ class History:
 
 
 class Sessions:
-    """Names of sessions, by gateway: which id went by a name here."""
+    """Names of sessions, by gateway: which id went by a name here. Without a directory (None) it is not kept."""
 
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / "sessions.json"
+    def __init__(self, directory: Path | None) -> None:
+        self._path = None if directory is None else directory / "sessions.json"
         self._ids: dict[str, str] = {}
+        if self._path is None:
+            return
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(self._path.read_text(encoding="utf-8"))
             if isinstance(found, dict):
@@ -61,11 +63,18 @@ class Sessions:
         """Return the id, None if there is none."""
         return self._ids.get(f"{url} {name}")
 
+    def names(self, url: str) -> dict[str, str]:
+        """Return what the sessions of a gateway are called here: id to name."""
+        return {id_: key[len(url) + 1 :] for key, id_ in self._ids.items() if key.startswith(f"{url} ")}
+
     def remember(self, url: str, name: str, id_: str) -> None:
-        """Keep an id. Raises OSError."""
+        """Keep an id. A disk that does not take it is told nobody: the session is made again next time."""
         self._ids.pop(f"{url} {name}", None)
         self._ids[f"{url} {name}"] = id_
         self._ids = dict(list(self._ids.items())[-_MOST_SESSIONS:])
-        with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False, encoding="utf-8") as file:
-            json.dump(self._ids, file, indent=1)  # a temporary file is its owner's alone
-        Path(file.name).replace(self._path)
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError):
+            with tempfile.NamedTemporaryFile("w", dir=self._path.parent, delete=False, encoding="utf-8") as file:
+                json.dump(self._ids, file, indent=1)  # a temporary file is its owner's alone
+            Path(file.name).replace(self._path)

@@ -14,6 +14,7 @@ from gateway_trio.client import (
     Client,
     ClientError,
     Command,
+    Gap,
     Lost,
     Permission,
     PermissionOver,
@@ -21,6 +22,8 @@ from gateway_trio.client import (
     Prompt,
     Refused,
     Session,
+    State,
+    Text,
     Update,
 )
 from gateway_trio.core.jsonrpc import CLOSES
@@ -48,9 +51,12 @@ class Talk:
         self._session = session
         self._renew = renew
         self._terminal: Terminal
+        self._nursery: trio.Nursery
         self._transcript = Transcript()
         self._writing = trio.Lock()  # lines of two tasks come one after the other
         self._running: set[Prompt] = set()
+        self._turns: set[str] = set()  #: that run in the session, anybody's, as far as that was seen
+        self._again: list[str] = []  #: what was typed for a session that was not there any more
         self._interrupted_at = -math.inf
         self._told_down = False
 
@@ -64,10 +70,11 @@ class Talk:
         self._terminal = terminal
         over: ClientError | None = None
         async with trio.open_nursery() as nursery:
+            self._nursery = nursery
             await nursery.start(terminal.run)
             await self._show([notice("connected; /help lists the commands, Ctrl-D leaves")])
             nursery.start_soon(self._phases)
-            nursery.start_soon(self._take, nursery)
+            nursery.start_soon(self._take)
             try:
                 await self._updates()
             except ClientError as error:
@@ -78,38 +85,47 @@ class Talk:
 
     # --- what the person does ---
 
-    async def _take(self, nursery: trio.Nursery) -> None:
+    async def _take(self) -> None:
         async for event in self._terminal.events:
             match event:
                 case Line(text):
                     if not await self._answered_permission(text):
-                        self._ask(text, nursery)
+                        self._ask(text)
                 case Interrupt() if not await self._interrupt():
                     break
-        nursery.cancel_scope.cancel()
+        self._nursery.cancel_scope.cancel()
 
-    def _ask(self, text: str, nursery: trio.Nursery) -> None:
-        self._transcript.own = [*self._transcript.own[-100:], text]
+    def _ask(self, text: str) -> None:
+        self._transcript.own.append(text)
         prompt = self._session.prompt(text)
         self._running.add(prompt)
-        nursery.start_soon(self._wait, prompt)
+        self._nursery.start_soon(self._wait, prompt)
 
     async def _wait(self, prompt: Prompt) -> None:
         """Tell why a prompt came to nothing; what it says is shown with all the session's updates."""
         try:
             await prompt.result()
         except (Refused, Lost) as error:
-            await self._show([notice(str(error))])
+            if isinstance(error, Refused) and error.reason == "unknown_session" and not prompt.sent:
+                self._again.append(prompt.text)
+            else:
+                await self._show([notice(str(error))])
         finally:
             self._running.discard(prompt)
+            if prompt.text in self._transcript.own:
+                self._transcript.own.remove(prompt.text)
 
     async def _interrupt(self) -> bool:
         """Stop what runs; return False where there is nothing to stop, or that was asked for a moment ago."""
         now = trio.current_time()
         again, self._interrupted_at = now - self._interrupted_at < _AGAIN_SECONDS, now
-        if again or not self._running:
+        if again or not (self._running or self._turns):
             return False
-        self._session.cancel()
+        if self._turns:
+            self._session.cancel()
+        else:  # what was sent just now, and quick commands
+            for prompt in self._running:
+                prompt.cancel()
         await self._show([notice("stopping; once more leaves")])
         return True
 
@@ -139,10 +155,21 @@ class Talk:
                     raise
             await self._show(self._transcript.flush())
             self._session = await self._renew()
+            self._turns.clear()
             self._told_down = False
             await self._show([notice("back, in a new session: the gateway has not kept the old one")])
+            again, self._again = self._again, []
+            for text in again:
+                self._ask(text)
 
     async def _shown(self, update: Update) -> None:
+        match update:
+            case State(work="turn", id=id_) if update.ends:
+                self._turns.discard(id_)
+            case State(work="turn", id=id_, state="running") | Text(kind="answer", owner=id_):
+                self._turns.add(id_)
+            case Gap():
+                self._turns.clear()
         match update:
             case Away(code=code):
                 if not self._told_down:

@@ -3,6 +3,9 @@
 prompt_toolkit runs on asyncio, so it has a loop and a thread of its own. What a user does there comes to Trio
 through a channel; what is shown is handed to the loop, and whoever shows waits until it is written, so that no
 more waits than what the terminal is just writing.
+
+The terminal stays raw from the first line to the last, also while something is written and between two lines: a
+key that is pressed then, Ctrl-C above all, is a key like any other.
 """
 
 from __future__ import annotations
@@ -17,7 +20,6 @@ from typing import Any
 import trio
 from attrs import frozen
 from prompt_toolkit import PromptSession
-from prompt_toolkit.application import run_in_terminal
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import StyleAndTextTuples
@@ -67,7 +69,7 @@ class Terminal:
         self._session: PromptSession[str]
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Edit lines until Ctrl-D, or until this is cancelled; then `events` ends, the terminal is as before."""
+        """Edit lines until Ctrl-D, or until this is cancelled; then `events` ends, the terminal as before."""
         started = trio.Event()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._stop_when_cancelled, started)
@@ -92,18 +94,10 @@ class Terminal:
         token = trio.lowlevel.current_trio_token()
         text = "".join(f"{line}\n" for line in lines)
 
-        def done(_: object) -> None:
+        def write() -> None:
+            self._write(text, growing)
             with contextlib.suppress(trio.RunFinishedError):
                 token.run_sync_soon(written.set)
-
-        def write() -> None:
-            self._tail = growing
-            if not text:
-                self._session.app.invalidate()
-                done(None)
-                return
-            writing = asyncio.ensure_future(run_in_terminal(lambda: _write(text)))
-            writing.add_done_callback(done)
 
         try:
             self._loop.call_soon_threadsafe(write)
@@ -127,11 +121,23 @@ class Terminal:
         editing: Any = asyncio.current_task()
         self._editing = editing
         ready.tell()
-        with contextlib.suppress(EOFError, asyncio.CancelledError):
+        with contextlib.suppress(EOFError, asyncio.CancelledError), self._session.input.raw_mode():
             while True:
                 text = await self._session.prompt_async(handle_sigint=False)
                 if text.strip():
                     self._post(Line(text))
+
+    def _write(self, text: str, growing: str) -> None:
+        app = self._session.app
+        self._tail = growing
+        if text and app.is_running:
+            app.renderer.erase()
+            _write(text)
+            app.renderer.reset()
+            app.renderer.request_absolute_cursor_position()
+        elif text:
+            _write(text)
+        app.invalidate()
 
     def _prompt(self) -> StyleAndTextTuples:
         width = self._session.output.get_size().columns

@@ -15,6 +15,7 @@ from gateway_trio.client.connecting import connect
 from gateway_trio.client.errors import ClientError, Closed, Lost, Refused, Unauthorized, Unreachable
 from gateway_trio.client.facts import ExecFacts, Phase, SessionInfo
 from gateway_trio.client.prompts import Outcome, Prompt, Updates
+from gateway_trio.client.reading import Reading
 from gateway_trio.client.session import Session
 from gateway_trio.core.updates import (
     Away,
@@ -40,6 +41,6 @@ from gateway_trio.core.updates import (
 __all__ = [
     "DEFAULT_URL", "Away", "Back", "Client", "ClientError", "Closed", "Command", "Commands", "ExecFacts", "Gap",
     "Lost", "NewConversation", "Notice", "Option", "Other", "Outcome", "Permission", "PermissionOver", "Phase",
-    "Plan", "Prompt", "Refused", "Session", "SessionInfo", "Skipped", "State", "Text", "Tool", "Unauthorized",
-    "Unreachable", "Update", "Updates", "Usage", "connect",
+    "Plan", "Prompt", "Reading", "Refused", "Session", "SessionInfo", "Skipped", "State", "Text", "Tool",
+    "Unauthorized", "Unreachable", "Update", "Updates", "Usage", "connect",
 ]  # fmt: skip

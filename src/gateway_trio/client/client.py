@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
+
+import trio
 
 from gateway_trio.client.facts import ExecFacts, Phase, SessionInfo
 from gateway_trio.client.news import Reader
+from gateway_trio.client.reading import Reading
 from gateway_trio.client.session import Session
 from gateway_trio.client.switchboard import Switchboard
 
@@ -38,12 +42,20 @@ class Client:
         """Return phase, reasons, counts and the breaker, as docs/protocol.md has them. Raises as `call` does."""
         return await self.call("_gateway-trio/status")
 
-    async def exec(self, name: str, args: Sequence[str] = ()) -> ExecFacts:
+    async def exec(self, name: str, args: Sequence[str] = (), *, stop: trio.Event | None = None) -> ExecFacts:
         """Run a quick command without a session; return how it ended, with its output.
 
-        `args` are the words themselves. Raises as `call` does. Cancelling it here does not stop it there.
+        Args:
+            name: of the command.
+            args: the words themselves.
+            stop: once it is set the gateway ends the command, and this returns the facts of that. None for never.
+
+        Raises as `call` does. Cancelling it here does not stop it there.
+
         """
-        return ExecFacts.from_wire(await self.call("_gateway-trio/exec", {"name": name, "args": list(args)}))
+        ask = {"name": name, "args": list(args)}
+        wire = await self._board.connected()
+        return ExecFacts.from_wire(await wire.call("_gateway-trio/exec", ask, stop=stop))
 
     async def kill(self, id_: str) -> None:
         """End a running quick command: one's own; any, for an admin. Raises as `call` does."""
@@ -85,12 +97,9 @@ class Client:
         Raises as `call` does, `Refused` as `unknown_session`, and ValueError for one that this client has.
         """
         session = self._board.add(id_)
-        updates = session.updates()
         await self._board.attach(
             session, "session/load", {"sessionId": id_, "cwd": "/", "mcpServers": []}, "loaded"
         )
-        updates.end()
-        session.history = tuple([update async for update in updates])
         return session
 
     async def resume(self, id_: str, *, after: int | None = None, epoch: str | None = None) -> Session:
@@ -104,6 +113,15 @@ class Client:
         params = session.resume_params(epoch) if after is not None else {"sessionId": id_, "cwd": "/"}
         await self._board.attach(session, "session/resume", params, "live" if after is None else "resumed")
         return session
+
+    def read(self, id_: str) -> AbstractContextManager[Reading]:
+        """Read a session, from its first event to the last that it has, in a `with` block: iterate over what that
+        gives. Nothing is left out, however long it is: while nobody takes what has come, nothing more is read from
+        the connection, for this session or for anything else.
+
+        Raises ValueError for a session that this client has.
+        """
+        return self._board.reading(id_)
 
     async def sessions(self) -> list[SessionInfo]:
         """Return the sessions that one may use, newest first. Raises as `call` does."""
@@ -134,3 +152,8 @@ class Client:
     def connected(self) -> bool:
         """Whether there is a connection now."""
         return self._board.keeper.wire is not None
+
+    @property
+    def losses(self) -> int:
+        """How often the connection was lost: with the same number it is the same connection, and process."""
+        return self._board.losses

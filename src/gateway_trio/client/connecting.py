@@ -30,6 +30,7 @@ async def connect(
     open_stream: Callable[[], Awaitable[trio.abc.Stream]] | None = None,
     connect_seconds: float = CONNECT_SECONDS,
     come_back_seconds: float | None = None,
+    counts: bool = False,
 ) -> AsyncIterator[Client]:
     """Connect to a gateway's `/acp` for the time of the block; at its end the connection is closed with 1000.
 
@@ -42,6 +43,7 @@ async def connect(
         connect_seconds: how long one try may take, up to the answer to `initialize`.
         come_back_seconds: how long it is tried to bring a lost connection back. 0: not at all; None: without an
             end.
+        counts: whether `phases` also has each change of the number of turns and execs.
 
     Raises ValueError for a URL or a token that cannot be one, and `Unreachable`, `Unauthorized`, `Refused` or
     `Closed` where the first try fails: that one is not tried again. What the block raises comes through as it is.
@@ -51,8 +53,14 @@ async def connect(
     address = parse_url(url)
     if token is not None and not (token.isascii() and token.isprintable() and token and " " not in token):
         raise ValueError("a token is printable ASCII without blanks")
-    plan = Plan(address, token, token_in, open_stream or address.open, connect_seconds, come_back_seconds)
-    board = Switchboard(plan)
+    plan = Plan(address, token, token_in, open_stream or address.open, connect_seconds, come_back_seconds, counts)
+    async with _kept(Switchboard(plan)) as client:
+        yield client
+
+
+@contextlib.asynccontextmanager
+async def _kept(board: Switchboard) -> AsyncIterator[Client]:
+    """Keep a connection for the time of the block."""
     fault: Exception | None = None
     async with trio.open_nursery() as nursery:
         try:

@@ -41,16 +41,20 @@ class Plan:
     open_stream: Callable[[], Awaitable[trio.abc.Stream]]
     connect_seconds: float
     come_back_seconds: float | None
+    counts: bool = False
 
 
 class Host(Protocol):
-    """Whom a keeper tells. All but `welcome` are synchronous."""
+    """Whom a keeper tells. All but `welcome` and `ready` are synchronous."""
 
     def up(self, wire: Wire) -> None:
         """There is a connection, initialized and authenticated."""
 
     async def welcome(self, wire: Wire) -> None:
         """Do what a new connection begins with, beside its reading. May raise `ClientError`s, which end it."""
+
+    async def ready(self, message: Any) -> None:
+        """Return once this message can be taken; nothing more is read before."""
 
     def incoming(self, message: Request | Notification) -> None:
         """The gateway says something that is no answer."""
@@ -134,11 +138,11 @@ class Keeper:
             async with trio.open_nursery() as nursery:
                 with trio.fail_after(self._plan.connect_seconds):
                     link = await self._open(nursery)
-                wire = Wire(link, self._host.incoming)
-                nursery.start_soon(wire.write)
-                nursery.start_soon(wire.keep_alive)
-                nursery.start_soon(self._begin, wire)
                 try:
+                    wire = Wire(link, self._host.incoming, self._host.ready)
+                    nursery.start_soon(wire.write)
+                    nursery.start_soon(wire.keep_alive)
+                    nursery.start_soon(self._begin, wire)
                     ended.append(await wire.read())
                 finally:
                     self.wire = None
@@ -173,7 +177,7 @@ class Keeper:
 
     async def _greet(self, wire: Wire) -> None:
         """Initialize, and authenticate where that is asked for. Raises `ClientError`s."""
-        capabilities: dict[str, Any] = {"_meta": {OURS: {}}}
+        capabilities: dict[str, Any] = {"_meta": {OURS: {"counts": True} if self._plan.counts else {}}}
         ask = {"protocolVersion": PROTOCOL_VERSION, "clientCapabilities": capabilities}
         told = await wire.call("initialize", ask)
         if told.get("protocolVersion") != PROTOCOL_VERSION:

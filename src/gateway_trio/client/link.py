@@ -28,20 +28,29 @@ _ABNORMAL = 1006  # RFC 6455, section 7.1.5: there was no close frame
 
 
 class _ReaderNursery:
-    """Where trio-websocket starts its reader: what that raises is kept, and its end is told."""
+    """Where trio-websocket starts its reader: what that raises is kept, and its end is told.
+
+    The reader takes in the gateway's answer to our close frame, so it outlives a cancel from outside: `stop` ends
+    it, which `Link.open`, where it fails, and `Link.close` do, each in bounded time.
+    """
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self.fault: BaseException | None = None
         self.ended = trio.Event()
         self.opening = trio.CancelScope()
+        self._running = trio.CancelScope(shield=True)
+
+    def stop(self) -> None:
+        self._running.cancel()
 
     def start_soon(self, function: Callable[[], Awaitable[None]]) -> None:
         self._nursery.start_soon(self._run, function)
 
     async def _run(self, function: Callable[[], Awaitable[None]]) -> None:
         try:
-            await function()
+            with self._running:
+                await function()
         except* Exception as group:  # noqa: BLE001 - whatever it is, the link has ended
             self.fault = group.exceptions[0]
         finally:
@@ -71,7 +80,7 @@ class Link:
         """Do the handshake on a stream, which is the link's from here on.
 
         Args:
-            nursery: where the reader runs; cancelling it ends the link without a word.
+            nursery: where the reader runs, until `close`.
             stream: a connected stream.
             address: what `Host` and the request line say.
             headers: further headers.
@@ -91,6 +100,7 @@ class Link:
                 )  # fmt: skip
         finally:
             if websocket is None:
+                reader.stop()
                 await trio.aclose_forcefully(stream)
         if websocket is None:
             raise _refusal(reader.fault)
@@ -126,6 +136,7 @@ class Link:
         with trio.move_on_after(CLOSE_SECONDS, shield=True):
             if self._whole and not self._reader.ended.is_set():
                 await self._websocket.aclose()
+        self._reader.stop()
         await trio.aclose_forcefully(self._stream)
 
     def lost(self) -> Lost:

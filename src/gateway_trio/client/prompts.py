@@ -44,6 +44,10 @@ class Updates:
             await self._news.wait()
         return update
 
+    def drain(self) -> list[Update]:
+        """Return what waits."""
+        return list(iter(self._feed.take, None))
+
     def put(self, update: Update) -> None:
         if not self._ended:
             self._feed.put(update)

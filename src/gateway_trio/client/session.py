@@ -19,6 +19,7 @@ from gateway_trio.client.wire import Wire
 from gateway_trio.core.acp import OURS
 from gateway_trio.core.jsonrpc import RequestId
 from gateway_trio.core.mirror import Mirror
+from gateway_trio.core.update_frames import permission
 from gateway_trio.core.updates import (
     Away,
     Back,
@@ -32,7 +33,6 @@ from gateway_trio.core.updates import (
     Text,
     Tool,
     Update,
-    permission,
 )
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Session:
         self._epoch: str | None = None
         self._wire: Wire | None = None
         self._over: ClientError | None = None
-        self._readers: weakref.WeakSet[Updates] = weakref.WeakSet()
+        self._early: Updates | None = Updates()  #: for the first who reads, until somebody does or prompts
+        self._readers: weakref.WeakSet[Updates] = weakref.WeakSet([self._early])
         self._open: dict[RequestId, Permission] = {}
         self._cancel_due = False
 
@@ -73,9 +74,10 @@ class Session:
 
     def updates(self) -> Updates:
         """Iterate over all of the session's updates from now on, of every client's prompts; `Away`, `Back` and
-        `Gap` say how the connection fares. Let go of it to end it. Raises what the session is over with.
+        `Gap` say how the connection fares. The first call, before any prompt, gives what came since the session
+        was made, loaded or resumed. Let go of it to end it. Raises what the session is over with.
         """
-        reader = Updates()
+        reader, self._early = self._early or Updates(), None
         if self._over is not None:
             reader.end(self._over)
         self._readers.add(reader)
@@ -93,6 +95,7 @@ class Session:
         where 256 prompts of this session have no outcome yet, is raised by the iteration.
 
         """
+        self._early = None
         return self._prompts.add(text, key, on_busy)
 
     def cancel(self) -> None:
@@ -134,6 +137,8 @@ class Session:
             self._tell(Back())
         if told.get("recovered") is False:
             self._not_recovered(told, how)
+        if how == "loaded" and self._early is not None:
+            self.history = tuple(self._early.drain())
         if how == "live":
             self._mirror.reset(_last(told))
         self._epoch = told.get("epoch") or self._epoch

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from gateway_trio.client.address import DEFAULT_URL
-from gateway_trio.config import load_config
+from gateway_trio.config import ConfigError, Fault, load_server
 
 __all__ = ["TOKEN_NAME", "URL_NAME", "find_target"]
 
@@ -23,12 +23,14 @@ def find_target(url: str | None, config: Path | None, environ: Mapping[str, str]
         config: the gateway's config file, whose host and port are taken; None for none. What was typed wins.
         environ: has the rest, under `GATEWAY_TRIO_URL` and `GATEWAY_TRIO_TOKEN`.
 
-    Raises ConfigError for a config that cannot be used.
+    Raises ConfigError for a config that says no address to connect to; what else stands in it does not matter.
 
     """
     token = environ.get(TOKEN_NAME) or None
     if url is None and config is not None:
-        server = load_config(config, environ).server
+        server = load_server(config)
+        if server.port == 0:
+            raise ConfigError((Fault("server.port", "0 leaves the port to the system: give the URL"),))
         url = f"ws://{_reachable(server.host)}:{server.port}"
     return url or environ.get(URL_NAME) or DEFAULT_URL, token
 

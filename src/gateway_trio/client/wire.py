@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import trio
@@ -35,11 +35,16 @@ _Incoming = Callable[[Request | Notification], None]
 
 
 class Wire:
-    """One connection's requests and answers. `incoming` is called, synchronously, with all that is no answer."""
+    """One connection's requests and answers. `incoming` is called, synchronously, with all that is no answer.
 
-    def __init__(self, link: Link, incoming: _Incoming) -> None:
+    `ready` is waited for before a message is taken: nothing more is read meanwhile.
+    """
+
+    def __init__(self, link: Link, incoming: _Incoming, ready: Callable[[Any], Awaitable[None]]) -> None:
         self._link = link
         self._incoming = incoming
+        self._ready = ready
+        self._held = False
         self._posted: deque[str] = deque()
         self._news = trio.Event()
         self._sent = trio.Event()
@@ -64,11 +69,13 @@ class Wire:
         method: str,
         params: Mapping[str, Any] | None = None,
         take: Callable[[dict[str, Any]], object] | None = None,
+        stop: trio.Event | None = None,
     ) -> dict[str, Any]:
         """Ask and wait for the result. Raises `Refused` and `Lost`. When it is cancelled the answer is dropped;
         what was asked for may be done all the same.
 
         `take` is called with the result when it is read, before anything that comes after it; None for nothing.
+        Once `stop` is set the gateway is told to end it, and the answer is waited for as before; None for never.
         """
         came = trio.Event()
         answers: list[Answer] = []
@@ -81,7 +88,11 @@ class Wire:
 
         id_ = self.ask(method, params or {}, answered)
         try:
-            await came.wait()
+            async with trio.open_nursery() as nursery:
+                if stop is not None:
+                    nursery.start_soon(self._stop, id_, stop)
+                await came.wait()
+                nursery.cancel_scope.cancel()
         finally:
             self._waiting.pop(id_, None)
         answer = answers[0]
@@ -90,6 +101,11 @@ class Wire:
         if answer.error is not None:
             raise refused(answer.error)
         return _result(answer)
+
+    async def _stop(self, id_: int, stop: trio.Event) -> None:
+        await stop.wait()
+        with contextlib.suppress(ClientError):  # there is no connection any more: the call says so
+            self.notify("$/cancel_request", {"requestId": id_})
 
     def notify(self, method: str, params: Mapping[str, Any]) -> None:
         """Post a notification. Raises as `ask` does."""
@@ -137,7 +153,11 @@ class Wire:
         """Hand on what comes, until the link ends; return how it ended."""
         try:
             while True:
-                self._take(parse(await self._link.receive()))
+                message = parse(await self._link.receive())
+                self._held = True
+                await self._ready(message)
+                self._held = False
+                self._take(message)
         except Lost as lost:
             return lost
 
@@ -167,7 +187,7 @@ class Wire:
             await trio.sleep(PING_SECONDS)
             with trio.move_on_after(PONG_SECONDS) as patience, contextlib.suppress(Lost):
                 await self._link.ping()
-            if patience.cancelled_caught:
+            if patience.cancelled_caught and not self._held:  # the answer may stand behind what is not read yet
                 raise Lost("the gateway does not answer")
 
 

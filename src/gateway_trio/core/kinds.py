@@ -133,7 +133,7 @@ BUILT_INS: Mapping[str, BuiltIn] = MappingProxyType(
             ("reload", Lane.CONTROL, Role.ADMIN, Takes.NOTHING, "read the config again: commands, tokens, limits"),
             ("queue", Lane.TURN, Role.USER, Takes.TEXT, "send a prompt to run after the present turn"),
             ("interrupt", Lane.TURN, Role.USER, Takes.TEXT, "send a prompt in place of the present turn"),
-            ("retry", Lane.TURN, Role.USER, Takes.NOTHING, "run this session's last prompt again"),
+            ("retry", Lane.TURN, Role.USER, Takes.NOTHING, "run the last prompt again, or the interrupted one"),
             ("new", Lane.TURN, Role.USER, Takes.NOTHING, "begin with an empty history"),
         )
     }

@@ -14,7 +14,8 @@ from typing import Any
 from attrs import define, evolve
 
 from gateway_trio.core.text import Text as Characters
-from gateway_trio.core.updates import Gap, NewConversation, Plan, State, Text, Tool, Update, read
+from gateway_trio.core.update_frames import read
+from gateway_trio.core.updates import Gap, NewConversation, Other, Plan, State, Text, Tool, Update
 
 __all__ = ["KEEP_CHARS", "Mirror"]
 
@@ -106,7 +107,7 @@ class Mirror:
                 return self._said(update)
             case State(seq=seq) if seq:
                 return self._numbered(update, seq, update.id)
-            case Tool(seq=seq, owner=owner) | Plan(seq=seq, owner=owner) if seq:
+            case Tool(seq=seq, owner=owner) | Plan(seq=seq, owner=owner) | Other(seq=seq, owner=owner) if seq:
                 return self._numbered(update, seq, owner)
             case NewConversation(seq) if seq:
                 return self._numbered(update, seq, "")

@@ -97,7 +97,8 @@ class Transcript:
             message = self._growing[piece.seq] = _Growing(piece.owner, piece.kind, piece.at)
             message.line = {"prompt": "> ", "thought": "· "}.get(piece.kind, "")
         elif piece.at != message.end:
-            lines = [*([message.line] if message.line else []), notice("that was not right; from here on it is")]
+            what = "that was not right; from here on it is" if piece.text else "the last words of that are lost"
+            lines = [*([message.line] if message.line else []), notice(what)]
             message.line = ""
         self._shown = piece.seq
         message.end = piece.at + len(piece.text)

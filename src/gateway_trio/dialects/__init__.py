@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from gateway_trio.connection import Connection, Dialect
+from gateway_trio.connection import Connection
+from gateway_trio.dialect import Dialect
 from gateway_trio.dialects.acp import AcpDialect
 from gateway_trio.dialects.chat import ChatDialect
 

@@ -162,6 +162,8 @@ class AcpDialect:
         self._initialized = True
         meta = ask.client_capabilities.get("_meta")
         self._speaks_ours = isinstance(meta, dict) and acp.OURS in meta
+        if isinstance(meta, dict) and acp.ours(meta).get("counts") is True:
+            self.gateway.counting.add(self.connection)
         known = self.connection.identity is not None
         self.answer(id_, acp.initialized(gateway_trio.__version__, [] if known else [acp.TOKEN_METHOD]))
         self._tell_phase()
@@ -232,6 +234,7 @@ class AcpDialect:
         return encode(notification("_gateway-trio/goodbye", {"code": close.code, "reconnectAfterMs": after}))
 
     def detach(self) -> None:
+        self.gateway.counting.discard(self.connection)
         self.attachments.clear()
 
     def reasons(self) -> list[str]:

@@ -28,7 +28,17 @@ class OperatorMethods:
         self._connection = dialect.connection
 
     def status(self, id_: RequestId, _: acp.Nothing) -> None:
-        self._dialect.answer(id_, dict(self._gateway.status()))
+        running = [
+            {
+                "id": exec_.id,
+                "name": exec_.ask.command.name,
+                "state": exec_.state,
+                "by": exec_.ask.principal,
+                "at": exec_.began,
+            }
+            for exec_ in self._gateway.control.execs_of(self._connection.principal)
+        ]
+        self._dialect.answer(id_, {**self._gateway.status(), "running": running})
 
     def exec(self, id_: RequestId, ask: acp.ExecAsk) -> None:
         gateway, principal = self._gateway, self._connection.principal

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from attrs import frozen
 
 from gateway_trio.core import acp
 from gateway_trio.core.commands import Role
@@ -27,6 +29,20 @@ _PAGE = 100
 
 #: What we give as `nextCursor`. There are not more sessions than that, and no store counts without end.
 _CURSOR = re.compile("[0-9]{1,15}")
+
+
+@frozen
+class _Place:
+    """How much of which log a client has; None for what it does not say."""
+
+    after: int | None
+    epoch: Any
+
+    def elsewhere(self, session: Session) -> str | None:
+        """Return why this is no place in the session's log; None if it is one."""
+        if self.epoch is not None and self.epoch != session.epoch:
+            return "epoch"
+        return "too_new" if self.after is not None and self.after > session.log.last else None
 
 
 class SessionMethods:
@@ -54,25 +70,34 @@ class SessionMethods:
         self._spawn(id_, create)
 
     def load(self, id_: RequestId, ask: acp.LoadSession) -> None:
-        """Show the session from its start; answered behind the last event that it has now."""
+        """Show the session from its start, or behind `after`; answered behind the last event that it has now."""
+        if (place := self._place(id_, ask.meta)) is None:
+            return
+        after = place.after or 0
 
-        def load(session: Session, kept: bool | None) -> None:
-            kept = session.log.trimmed == 0 if kept is None else kept
-            mark = session.log.mark()
+        async def look(session: Session) -> tuple[bool, Sequence[int]]:
+            return await session.keeps(after + 1), await session.growing(after) if after else ()
+
+        def load(session: Session, found: tuple[bool, Sequence[int]] | None) -> None:
+            if (elsewhere := place.elsewhere(session)) is not None:
+                self._dialect.refuse(id_, problem("conflict", f"there is no such place in the log: {elsewhere}"))
+                return
+            log = session.log
+            kept, growing = found or (log.trimmed <= after, ())
+            mark = log.mark()
             value = _meta(session, recovered=kept, reason="too_old")
-            attachment = self._dialect.attachments.attach(session, Cursor(session.log, self._sees(session)))
+            cursor = Cursor.resumed(log, self._sees(session), after, growing)
+            attachment = self._dialect.attachments.attach(session, cursor)
             attachment.due.append((mark, encode(result(id_, value))))
             attachment.due.append((mark, self._dialect.available_commands(session)))
 
-        self._with(id_, ask.session_id, lambda session: session.keeps(1), load)
+        self._with(id_, ask.session_id, look, load)
 
     def resume(self, id_: RequestId, ask: acp.ResumeSession) -> None:
         """Go on in a session: with `after`, behind what the client has; without it, with what comes."""
-        ours = acp.ours(ask.meta)
-        after, epoch = ours.get("after"), ours.get("epoch")
-        if after is not None and (type(after) is not int or after < 0):
-            self._dialect.refuse(id_, problem("invalid_params", "after is a whole number, 0 or more"))
+        if (place := self._place(id_, ask.meta)) is None:
             return
+        after = place.after
 
         async def look(session: Session) -> tuple[bool, Sequence[int]]:
             if after is None or after >= session.log.last:
@@ -82,13 +107,7 @@ class SessionMethods:
         def resume(session: Session, found: tuple[bool, Sequence[int]] | None) -> None:
             log = session.log
             kept, growing = found or (after is None or after >= log.trimmed, ())
-            reason = None
-            if epoch is not None and epoch != session.epoch:
-                reason = "epoch"
-            elif after is not None and after > log.last:
-                reason = "too_new"
-            elif not kept:
-                reason = "too_old"
+            reason = place.elsewhere(session) or (None if kept else "too_old")
             self._dialect.answer(id_, _meta(session, recovered=reason is None, reason=reason))
             if reason is None and after is not None:
                 self._read(session, Cursor.resumed(log, self._sees(session), after, growing))
@@ -96,6 +115,15 @@ class SessionMethods:
                 self._read(session, Cursor.live(log, self._sees(session)))
 
         self._with(id_, ask.session_id, look, resume)
+
+    def _place(self, id_: RequestId, meta: Mapping[str, Any]) -> _Place | None:
+        """Return where a client stands in a session's log; None for one that is refused."""
+        ours = acp.ours(meta)
+        after = ours.get("after")
+        if after is not None and (type(after) is not int or after < 0):
+            self._dialect.refuse(id_, problem("invalid_params", "after is a whole number, 0 or more"))
+            return None
+        return _Place(after, ours.get("epoch"))
 
     def list_page(self, id_: RequestId, ask: acp.ListSessions) -> None:
         """List the sessions that this principal may use, newest first; the cursor is an offset."""

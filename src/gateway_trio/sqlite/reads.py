@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from gateway_trio.core.events import Change
@@ -85,15 +86,21 @@ def unfinished(db: sqlite3.Connection) -> Sequence[Work]:
     return [_work(row) for row in rows]
 
 
-def _as_many(rows: Iterable[Any], keep_bytes: int) -> list[EventRow]:
+def _as_many(rows: sqlite3.Cursor, keep_bytes: int) -> list[EventRow]:
     found: list[EventRow] = []
     size = 0
-    for number, owner, kind, body, admin, text in rows:
-        size += _EVENT_BYTES + len(body) + len(text)
-        if found and size > keep_bytes:
-            break
-        found.append(EventRow(number, owner, load_body(kind, body), bool(admin), load_text(text)))
+    with contextlib.closing(rows):  # one that is left half read keeps the log from being put into the database
+        for row in rows:
+            size += _EVENT_BYTES + len(row[3]) + len(row[5])
+            if found and size > keep_bytes:
+                break
+            found.append(_event(row))
     return found
+
+
+def _event(row: Any) -> EventRow:
+    number, owner, kind, body, admin, text = row
+    return EventRow(number, owner, load_body(kind, body), bool(admin), load_text(text))
 
 
 def _work(row: Any) -> Work:

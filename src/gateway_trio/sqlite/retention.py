@@ -36,7 +36,7 @@ class Retention:
     Args:
       db: The connection.
       keep_days: How long what has ended is kept.
-      keep_events: How many events of a session are kept. What ended lately is kept by age even so.
+      keep_events: How many events of a session are kept, beside those of what waits or runs.
       clock: Returns the time, in Unix seconds.
 
     """

@@ -74,6 +74,7 @@ class Writer:
         for start in range(0, len(expired), _DROP):
             with self._transaction():
                 self._retention.drop(expired[start : start + _DROP])
+        self._open.callback(self._checkpoint)
 
     def run(self, jobs: Sequence[Job]) -> None:
         """Commit the jobs' changes together, each for itself all or none.
@@ -123,8 +124,13 @@ class Writer:
                 self._db.execute("ROLLBACK")
 
     def close(self) -> None:
-        """Put what was written into the database itself, and let go of the lock."""
-        with self._open, contextlib.suppress(sqlite3.Error):
+        """Put what was written into the database itself, and let go of it and the lock, in that order."""
+        self._open.close()
+
+    def _checkpoint(self) -> None:
+        with contextlib.suppress(
+            sqlite3.Error
+        ):  # it stands in the log, and the next one that opens it finds it there
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 

@@ -18,7 +18,9 @@ _RULES = (*events.RULES, *works.RULES, *transactions.RULES, *tasks.RULES)
 
 
 async def check_store(make_store: Callable[[], Store], *, limit_seconds: float = 120) -> None:
-    """Raise AssertionError, which names the rule and both values, unless the store does what `Store` says.
+    """Raise AssertionError, or what the store raised, unless it does what `Store` says; a note names the rule.
+
+    A rule that tries many tasks at once raises an `ExceptionGroup` of these.
 
     Args:
       make_store: Returns a store that is not open. All that it returns are in the same place, which is empty at
@@ -35,8 +37,9 @@ async def check_store(make_store: Callable[[], Store], *, limit_seconds: float =
         for rule in _RULES:
             try:
                 await rule(store)
-            except AssertionError as error:
-                raise AssertionError(f"{rule.__name__.replace('_', ' ')}: {error}") from error
+            except Exception as error:
+                error.add_note(f"the rule: {rule.__name__.replace('_', ' ')}")
+                raise
         if store.durable:
             await _it_is_there_again(store, make_store)
         else:
