@@ -167,8 +167,10 @@ def test_case_48_retry_runs_the_interrupted_one_again(how, start, tmp_path):
         chat.send("waits")
         chat.until("· queued")
         end(program, how)
-    with start() as program, program.chat() as chat:
-        wait_until(lambda: "agent: to waits" in chat.ask("/history"))
+    with start() as program, program.chat() as chat, program.acp() as client:
+        (kept,) = client.call("session/list")["sessions"]
+        client.call("session/load", {"sessionId": kept["sessionId"], "cwd": "/", "mcpServers": []})
+        client.until_state("completed")
         assert "slow" in chat.ask("/history")
         chat.send("/retry")
         wait_until(lambda: ran(tmp_path) == ["slow", "waits", "slow"])
