@@ -6,8 +6,9 @@
 import pytest
 import trio
 
-from gateway_trio.agents import TextDelta
+from gateway_trio.agents import TextDelta, ToolCall
 from gateway_trio.config import parse_config
+from gateway_trio.sqlite_store import SqliteStore
 from gateway_trio.testing import AcpError, FailingStore, KeptStore, ScriptedAgent, open_gateway, ours_of
 
 LIMIT = 7200  # virtual seconds
@@ -391,3 +392,38 @@ async def test_a_text_that_is_not_stored_yet_is_not_forgotten(autojump_clock):
             assert log.get(number) is None, "the store has it, and it is more than is kept"
             late, _ = await load(lab, session)
             assert said(late)[number] == "half" + "x" * 5000
+
+
+@pytest.mark.parametrize("method", ["load", "resume"])
+async def test_what_was_unfinished_comes_anew_also_to_who_has_every_number(method, autojump_clock):
+    """The client was cut off in the middle of it, and all of it stands in the store alone by now."""
+    agent = ScriptedAgent({"slow": ["x" * 5000, ToolCall("1", "look"), ToolCall("2", "look"), 1000]})
+    with trio.fail_after(LIMIT):
+        async with open_gateway(SMALL, agent=agent, store=KeptStore()) as lab:
+            client, session, _ = await begun(lab, "slow")
+            await client.until(lambda frame: "look" in str(frame) and "2" in str(frame))
+            await trio.sleep(1)
+            log = lab.gateway.sessions.find(session).log
+            (number,) = said(client)
+            assert log.get(number) is None
+            again = await lab.acp()
+            meta = {"_meta": {"gateway-trio": {"after": log.last}}}
+            await again.call(f"session/{method}", {"sessionId": session, "cwd": "/", "mcpServers": [], **meta})
+            await again.until(lambda _: len(again.text()) == 5000)
+            assert numbers(again) == [number]
+
+
+@pytest.mark.parametrize("after", [10**4, 2**63 - 1, 2**63, 10**30])
+async def test_a_place_beyond_the_log_is_none_however_far(after, tmp_path):
+    with trio.fail_after(60):
+        async with open_gateway(SMALL, store=SqliteStore(tmp_path / "x.db")) as lab:
+            client = await lab.acp()
+            session = await client.new_session()
+            for i in range(20):
+                await client.prompt(session, f"filler {i}")
+            again, found = await attach(lab, session, after=after)
+            assert (found["recovered"], found["reason"]) == (False, "too_new")
+            params = {"sessionId": session, "cwd": "/", "_meta": {"gateway-trio": {"after": after}}}
+            with pytest.raises(AcpError) as caught:
+                await again.call("session/load", params)
+            assert caught.value.reason == "conflict"

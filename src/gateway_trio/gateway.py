@@ -156,7 +156,7 @@ class Gateway:
         self.execs.use(config)
         self.sessions.queue_limit = config.session.queue_limit
         self.sessions.keep_bytes = config.session.keep_bytes
-        self.sessions.each = self.entrance.sessions_each
+        self.sessions.quota.each = self.entrance.sessions_each
 
     def begin(self, background: trio.Nursery) -> None:
         """The tree stands; `background` is for requests that outlive their connection."""

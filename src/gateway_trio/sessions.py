@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import secrets
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,8 +20,9 @@ from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.session import Conversation
 from gateway_trio.core.text import Text
 from gateway_trio.journal import Journal, Reader
+from gateway_trio.quota import Quota
 from gateway_trio.saver import Saver
-from gateway_trio.store import AddSession, DropSession, EventRow, SessionRow, Store
+from gateway_trio.store import AddSession, EventRow, SessionRow, Store, StoreUnavailable
 
 if TYPE_CHECKING:
     from gateway_trio.permissions import Request
@@ -148,13 +148,18 @@ class Session(Journal):
         return None if key is None else self._keyed.get(key)
 
     def remember(self, key: str | None, work: Work) -> None:
-        """Let a key name a turn or an exec, unless that is refused after all. The newest keys are kept."""
+        """Let a key name a turn or an exec, unless that is refused after all.
+
+        The newest keys are kept, and those of what has not ended, however old: else it could run twice at once.
+        """
         if key is None:
             return
         self._keyed[key] = work
         work.refused.append(lambda _: self._keyed.pop(key, None))
         if len(self._keyed) > KEYS_KEPT:
-            del self._keyed[next(iter(self._keyed))]
+            ended = (old for old, of in self._keyed.items() if of.ended is not None)
+            if (oldest := next(ended, None)) is not None:
+                del self._keyed[oldest]
 
 
 class Registry:
@@ -169,12 +174,11 @@ class Registry:
     def __init__(self, store: Store, *, queue_limit: int, keep_bytes: int, each: int) -> None:
         self.queue_limit = queue_limit
         self.keep_bytes = keep_bytes
-        self.each = each  #: sessions that one principal may have
         self.saver = Saver()
+        self.quota = Quota(store, each=each, most=None if store.durable else MAX_SESSIONS)
         self._store = store
         self._sessions: dict[str, Session] = {}
         self._named: dict[tuple[str, str], Session] = {}
-        self._owned: Counter[str] = Counter()  #: those of each principal, and those that are being made
         self._reading = trio.Lock()
 
     def __iter__(self) -> Iterator[Session]:
@@ -185,7 +189,7 @@ class Registry:
 
     async def open(self) -> None:
         """Learn from the store, which is open, how many sessions there are."""
-        self._owned = Counter(await self._store.owners())
+        await self.quota.count()
 
     def find(self, session_id: str) -> Session | None:
         """Return a session that is in memory."""
@@ -209,26 +213,15 @@ class Registry:
 
     async def create(self, principal: Principal, name: str | None = None) -> Session:
         """Make a session, stored. Raises `StoreUnavailable` and `TooManySessions`."""
-        await self._make_room(principal.name)
         row = AddSession("s" + secrets.token_hex(8), principal.name, name, secrets.token_hex(4))
-        self._owned[row.owner] += 1
-        made = False
-        try:
+        with self.quota.making(row.owner):
+            await self._make_room(row.owner)
             # Two sockets may ask for the same name at once: the first one stands.
             async with self._reading if name is not None else contextlib.nullcontext():
                 if name is not None and (other := self._named.get((row.owner, name))) is not None:
                     return other
-                await self._store.commit((row,))
-                made = True
-        finally:
-            if not made:
-                self._owned[row.owner] -= 1
+                await self.quota.add(row)
         return self._keep(row, Log(self.keep_bytes, backed=self._store.durable))
-
-    async def forget(self, session: Session) -> None:
-        """Let nothing of a session be left. Raises `StoreUnavailable`."""
-        self._leave(session)
-        await self._drop(session.id, session.owner)
 
     async def _read(self, row_of: Callable[[], Awaitable[SessionRow | None]]) -> None:
         """Bring a session into memory, by one reader at a time, so that there is one object of each."""
@@ -247,9 +240,7 @@ class Registry:
 
     def _keep(self, row: AddSession | SessionRow, log: Log) -> Session:
         session = Session(row, log, self._store, self.saver, queue_limit=self.queue_limit)
-        self._sessions[row.id] = session
-        if row.name is not None:
-            self._named[row.owner, row.name] = session
+        self._enter(session)
         if self._store.durable and len(self._sessions) > MAX_SESSIONS:
             for other in self._sessions.values():
                 if other is not session and self._unused(other):
@@ -257,25 +248,43 @@ class Registry:
                     break
         return session
 
+    def _enter(self, session: Session) -> None:
+        self._sessions[session.id] = session
+        if session.name is not None:
+            self._named[session.owner, session.name] = session
+
     def _leave(self, session: Session) -> None:
         del self._sessions[session.id]
         if session.name is not None:
             del self._named[session.owner, session.name]
 
     async def _drop(self, session_id: str, owner: str) -> None:
-        self._owned[owner] -= 1
-        self._owned += Counter()  # forgets those that have none
-        await self._store.commit((DropSession(session_id),))
+        """Let nothing of a session be left. Raises `StoreUnavailable`; it is then as it was."""
+        session = self.find(session_id)
+        if session is not None:
+            self._leave(session)  # before it is waited for: nobody is to begin anything in it
+        try:
+            await self.quota.drop(session_id, owner)
+        except StoreUnavailable:
+            if session is not None:
+                self._enter(session)
+            raise
 
     def _unused(self, session: Session) -> bool:
         return not session.in_hand and session.settled and self.rests(session)
 
     async def _make_room(self, owner: str) -> None:
-        """Forget the oldest session that may be: of this owner's, if those are too many, or else of all."""
-        if self._owned[owner] >= self.each:
-            await self._forget_one(owner, self._owned[owner], self.each)
-        elif not self._store.durable and len(self._sessions) >= MAX_SESSIONS:
-            await self._forget_one(None, len(self._sessions), MAX_SESSIONS)
+        """Forget the oldest session that may be, where there is one too many: of this owner's, or else of all.
+
+        One at a time; and none is read meanwhile, so that nobody gets one that is about to go.
+        """
+        if self.quota.crowd(owner) is None and self.quota.certain:
+            return
+        async with self._reading:
+            if not self.quota.certain:
+                await self.quota.count()
+            if (crowd := self.quota.crowd(owner)) is not None:
+                await self._forget_one(*crowd)
 
     async def _forget_one(self, owner: str | None, there: int, limit: int) -> None:
         for end in range(there, 0, -_PAGE):
@@ -283,8 +292,6 @@ class Registry:
             for row in reversed(rows):
                 session = self.find(row.id)
                 if session is None or self._unused(session):
-                    if session is not None:
-                        self._leave(session)
                     await self._drop(row.id, row.owner)
                     return
         raise TooManySessions(f"there are {limit} sessions, and each is in use")

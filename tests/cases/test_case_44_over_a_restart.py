@@ -160,12 +160,20 @@ def test_case_48_the_history_has_the_words_once_and_the_part_marked(how, start, 
 
 @pytest.mark.parametrize("how", ENDS)
 def test_case_48_retry_runs_the_interrupted_one_again(how, start, tmp_path):
+    """Also where a prompt that waited behind it has been answered meanwhile."""
     with start() as program, program.chat() as chat:
         chat.send("slow")
         wait_until(lambda: ran(tmp_path) == ["slow"])
+        chat.send("waits")
+        chat.until("· queued")
         end(program, how)
-    with start() as program, program.chat() as chat:
-        assert "slow" in chat.ask("/history")
+    with start() as program, program.chat() as chat, program.acp() as client:
+        (kept,) = client.call("session/list")["sessions"]
+        client.call("session/load", {"sessionId": kept["sessionId"], "cwd": "/", "mcpServers": []})
+        client.until_state("completed")
+        chat.send("/history")
+        chat.until("you: slow")
         chat.send("/retry")
-        wait_until(lambda: ran(tmp_path) == ["slow", "slow"])
-        assert noted(tmp_path)[-1] == ("slow", []), "the first attempt is in no history"
+        wait_until(lambda: ran(tmp_path) == ["slow", "waits", "slow"])
+        waited = [["user", "waits", False], ["assistant", "to waits", False]]
+        assert noted(tmp_path)[-1] == ("slow", waited), "the first attempt is in no history"

@@ -6,7 +6,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway_trio.core import acp
 from gateway_trio.core.commands import Role
@@ -44,6 +44,15 @@ class _Place:
             return "epoch"
         return "too_new" if self.after is not None and self.after > session.log.last else None
 
+    async def look(self, session: Session) -> tuple[bool, Sequence[int]]:
+        """Return whether what comes behind it is kept, and which messages before it were unfinished there.
+
+        Raises `StoreUnavailable`.
+        """
+        if self.after is None or self.elsewhere(session) is not None:
+            return True, ()
+        return await session.keeps(self.after + 1), await session.growing(self.after) if self.after else ()
+
 
 class SessionMethods:
     """`session/new`, `load`, `resume`, `list` and `close` of one connection."""
@@ -71,12 +80,10 @@ class SessionMethods:
 
     def load(self, id_: RequestId, ask: acp.LoadSession) -> None:
         """Show the session from its start, or behind `after`; answered behind the last event that it has now."""
-        if (place := self._place(id_, ask.meta)) is None:
+        if (given := self._place(id_, ask.meta)) is None:
             return
-        after = place.after or 0
-
-        async def look(session: Session) -> tuple[bool, Sequence[int]]:
-            return await session.keeps(after + 1), await session.growing(after) if after else ()
+        after = given.after or 0
+        place = evolve(given, after=after)
 
         def load(session: Session, found: tuple[bool, Sequence[int]] | None) -> None:
             if (elsewhere := place.elsewhere(session)) is not None:
@@ -91,18 +98,13 @@ class SessionMethods:
             attachment.due.append((mark, encode(result(id_, value))))
             attachment.due.append((mark, self._dialect.available_commands(session)))
 
-        self._with(id_, ask.session_id, look, load)
+        self._with(id_, ask.session_id, place.look, load)
 
     def resume(self, id_: RequestId, ask: acp.ResumeSession) -> None:
         """Go on in a session: with `after`, behind what the client has; without it, with what comes."""
         if (place := self._place(id_, ask.meta)) is None:
             return
         after = place.after
-
-        async def look(session: Session) -> tuple[bool, Sequence[int]]:
-            if after is None or after >= session.log.last:
-                return True, ()
-            return await session.keeps(after + 1), await session.growing(after)
 
         def resume(session: Session, found: tuple[bool, Sequence[int]] | None) -> None:
             log = session.log
@@ -114,7 +116,7 @@ class SessionMethods:
             else:
                 self._read(session, Cursor.live(log, self._sees(session)))
 
-        self._with(id_, ask.session_id, look, resume)
+        self._with(id_, ask.session_id, place.look, resume)
 
     def _place(self, id_: RequestId, meta: Mapping[str, Any]) -> _Place | None:
         """Return where a client stands in a session's log; None for one that is refused."""

@@ -1,0 +1,130 @@
+"""The registry: how many sessions there may be, and which one goes for a new one, while others come and go."""
+
+import pytest
+import trio
+import trio.testing
+
+from gateway_trio.core.commands import Role
+from gateway_trio.core.events import Change
+from gateway_trio.sessions import KEYS_KEPT, PastWork, Registry, TooManySessions
+from gateway_trio.store import StoreUnavailable
+from gateway_trio.testing import FailingStore
+from gateway_trio.tokens import Principal
+
+ANN = Principal("ann", Role.USER)
+EACH = 3
+
+
+@pytest.fixture
+def store():
+    return FailingStore(1000, durable=True)
+
+
+@pytest.fixture
+def registry(store):
+    made = Registry(store, queue_limit=3, keep_bytes=10_000, each=EACH)
+    made.rests = lambda _: True
+    return made
+
+
+async def ids(store):
+    """The stored sessions, oldest first."""
+    return [row.id for row in await store.sessions("ann", skip=0, limit=100)][::-1]
+
+
+async def test_the_oldest_goes_for_a_new_one(registry, store):
+    made = [(await registry.create(ANN)).id for _ in range(EACH + 2)]
+    assert await ids(store) == made[2:]
+    assert [session.id for session in registry] == made[2:]
+
+
+async def test_many_at_once_are_not_more_than_there_may_be(registry, store):
+    refused = []
+
+    async def create():
+        try:
+            await registry.create(ANN)
+        except TooManySessions as fault:
+            refused.append(fault)
+
+    for _ in range(2):
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(create)
+        assert len(await ids(store)) == EACH
+    assert len(refused) < 40
+    for _ in range(5):
+        await registry.create(ANN)
+        assert len(await ids(store)) == EACH, "and each was counted once"
+
+
+async def test_where_each_is_in_use_there_is_no_room_and_the_refused_do_not_count(registry, store):
+    made = [await registry.create(ANN) for _ in range(EACH)]
+    with made[0].held(), made[1].held():
+        with made[2].held():
+            for _ in range(3):
+                with pytest.raises(TooManySessions):
+                    await registry.create(ANN)
+        new = await registry.create(ANN)
+    assert await ids(store) == [made[0].id, made[1].id, new.id]
+
+
+@pytest.mark.parametrize("happens", [True, False])
+async def test_those_that_were_given_up_take_no_more_room_than_there_is(registry, store, happens, autojump_clock):
+    """A client that hangs up while its session is made, again and again."""
+    for _ in range(10):
+        store.stall(happens=happens)
+        with trio.move_on_after(1) as limit:
+            await registry.create(ANN)
+        assert limit.cancelled_caught
+        store.go()
+        await store.commit(())
+    assert len(await ids(store)) <= EACH
+    for _ in range(EACH):
+        new = await registry.create(ANN)
+        assert new.id in await ids(store)
+    assert len(await ids(store)) <= EACH
+
+
+async def test_one_that_could_not_go_is_there_as_it_was(registry, store):
+    made = [await registry.create(ANN, name=str(n)) for n in range(EACH)]
+    store.failing = True
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await registry.create(ANN)
+    store.failing = False
+    assert registry.find(made[0].id) is made[0]
+    assert await registry.named(ANN, "0") is made[0]
+    await registry.create(ANN)
+    assert len(await ids(store)) == EACH
+
+
+async def test_nobody_gets_one_that_is_about_to_go(registry, store, autojump_clock):
+    """It is asked for while its last commit is on the way."""
+    oldest, *_ = [await registry.create(ANN, name=str(n)) for n in range(EACH)]
+    found = []
+
+    async def get(by):
+        found.append(await by())
+
+    store.stall()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(registry.create, ANN)
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(get, lambda: registry.get(oldest.id))
+        nursery.start_soon(get, lambda: registry.named(ANN, "0"))
+        await trio.testing.wait_all_tasks_blocked()
+        assert found == [], "whether it goes is not known yet"
+        store.go()
+    assert found == [None, None]
+    assert oldest.id not in await ids(store)
+
+
+async def test_the_newest_keys_are_kept_and_those_of_what_has_not_ended(registry):
+    session = await registry.create(ANN)
+    over = Change("turn", "t", "completed", 1, ends=True)
+    for number in range(KEYS_KEPT + 10):
+        ended = None if number == 0 else over
+        session.remember(str(number), PastWork(f"t{number}", "", session, ended, 2))
+    kept = [number for number in range(KEYS_KEPT + 10) if session.joined(str(number)) is not None]
+    assert kept == [0, *range(11, KEYS_KEPT + 10)]
