@@ -9,6 +9,7 @@ from attrs import asdict
 
 from gateway_trio.agents import AgentError, PermissionOption, Plan, TextDelta, ToolCall, Turn, TurnOver
 from gateway_trio.config import AuthConfig, Config, DrainConfig, SessionConfig, TokenConfig
+from gateway_trio.core.events import Change
 from gateway_trio.core.permission import Answered, Asked
 from gateway_trio.desk import Prompted
 from gateway_trio.emissions import UPDATE_BYTES
@@ -766,6 +767,9 @@ async def test_whatever_clients_do_each_request_ends_once_and_everyone_learns_of
 
         async def come():
             client = await attach(lab, session, rng.choice(["session/load", "session/resume"]))
+            log = lab.gateway.sessions.find(session).log
+            if any(isinstance(entry.body, Change) and entry.body.ends for entry in log):  # it is told of that, too
+                await client.call("session/load", {"sessionId": session, "cwd": "/", "mcpServers": []})
             here.append(client)
             all_of_them.append(client)
             answered[id(client)] = set()
@@ -795,9 +799,9 @@ async def test_whatever_clients_do_each_request_ends_once_and_everyone_learns_of
                     await client.websocket.aclose()
                 case "wait":
                     await trio.sleep(rng.choice([1.1, 23.3]))
-                case "late" if client:
-                    await client.reply(rng.randrange(5), ALLOW)
-                    answered[id(client)].update(range(5))
+                case "late" if client:  # to what it was asked over another connection
+                    earlier = [f["id"] for other in all_of_them if other is not client for f in requests(other)]
+                    await client.reply(rng.choice([0, *earlier]), ALLOW)
         if not here:
             await come()
         await here[0].notify("session/cancel", {"sessionId": session})
