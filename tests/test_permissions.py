@@ -763,9 +763,13 @@ async def test_whatever_clients_do_each_request_ends_once_and_everyone_learns_of
         await first.ask_prompt(session, "go")
         await first.until_asked(3)
         here, all_of_them, answered = [first], [first], {id(first): set()}
+        too_late = set()  # those that came when the turn had ended; who resumes is not told of that
 
         async def come():
+            over = lab.gateway.turns.current(lab.gateway.sessions.find(session)) is None
             client = await attach(lab, session, rng.choice(["session/load", "session/resume"]))
+            if over:
+                too_late.add(id(client))
             here.append(client)
             all_of_them.append(client)
             answered[id(client)] = set()
@@ -803,7 +807,8 @@ async def test_whatever_clients_do_each_request_ends_once_and_everyone_learns_of
         await here[0].notify("session/cancel", {"sessionId": session})
         log = lab.gateway.sessions.find(session).log
         for client in here:
-            await client.until(lambda f: ours_of(f).get("turn", {}).get("state") in ("completed", "cancelled"))
+            if id(client) not in too_late:
+                await client.until(lambda f: ours_of(f).get("turn", {}).get("state") in ("completed", "cancelled"))
             await no_more(client)
 
         asked = [entry.body.id for entry in log if isinstance(entry.body, Asked)]
