@@ -51,7 +51,7 @@ async def commit_turns(store, numbers):
 
 
 async def test_memory_keeps_a_bounded_number_of_what_has_ended_and_all_that_runs():
-    store = MemoryStore(keep=10)
+    store = MemoryStore(keep=10, keep_events=1)
     waits, runs = AddTurn("waits", "s", None, ""), AddExec("runs", "s", "local", "uptime", (), 100.0)
     await store.commit([waits, runs])
     await commit_turns(store, range(100))
@@ -63,6 +63,15 @@ async def test_memory_keeps_a_bounded_number_of_what_has_ended_and_all_that_runs
     assert store.execs["runs"] == (runs, None)
     assert store.execs["e99"][1] == EndExec("e99", {}, 101.0)
     assert not store.durable
+
+
+async def test_memory_that_keeps_no_events_keeps_no_turn_that_has_ended():
+    store = MemoryStore()
+    await commit_turns(store, range(3))
+    assert await store.keyed("s", 99) == []
+    assert len(store.execs) == 3
+    with pytest.raises(StoreUnavailable):
+        await store.commit([MoveTurn("t1", frozenset(TurnState), TurnState.COMPLETED)])
 
 
 @pytest.mark.parametrize("keep", [0, 3])

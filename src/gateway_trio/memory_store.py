@@ -53,8 +53,8 @@ class _Session:
 class MemoryStore:
     """Keeps the newest `keep` sessions, turns and execs, and of each session the newest `keep_events` events.
 
-    No event by default: a gateway with this store reads none back. `execs` has the audit of each exec: its row
-    before the process and, once it has ended, the one after it.
+    No event by default, and no turn that has ended: a gateway with this store reads none back. `execs` has the
+    audit of each exec: its row before the process and, once it has ended, the one after it.
     """
 
     durable = False
@@ -172,6 +172,8 @@ class MemoryStore:
             if isinstance(change, AddEvent) and (session := self._sessions.get(change.session)) is not None:
                 while len(session.events) > self._keep_events:
                     session.events.popitem(last=False)
+            elif isinstance(change, MoveTurn | EndExec) and not self._keep_events and self._has_ended(change.id):
+                self._works.pop(change.id, None)  # nobody asks for its key or its outcome
         while len(self._sessions) > self._keep:
             self._sessions.popitem(last=False)
         for rows in (self._works, self.execs):
