@@ -45,10 +45,9 @@ AUTHENTICATE_SECONDS = 5.0
 UNKNOWN_MESSAGE_BYTES = 16 * 1024
 UNKNOWN_BYTES = 64 * 1024
 
-#: Frames for one write: of a connection that keeps up, and of one that is far behind. Those take turns, so that
-#: between two of these batches everybody else gets on, whatever is loaded.
+#: Frames for one write: of a connection that keeps up, and of one that is far behind (see `catch_up`).
 _BATCH_FRAMES = 256
-_CATCH_UP_FRAMES = 16
+_CATCH_UP_FRAMES = 10
 #: Close codes with which wsproto reports a frame that is none, or a text that is no UTF-8.
 _BROKEN = frozenset({1002, 1007})
 #: Requests of one connection that wait for something (a new session's row, a config file's check).
@@ -259,7 +258,7 @@ class Connection:
         behind = False
         while self._close is None or self._pulls_to_end:
             if behind:
-                async with self.gateway.catching_up:
+                async with self.gateway.catch_up.turn():
                     frames, noticed, behind = self.outbox.batch(self._dialect, _CATCH_UP_FRAMES)
             else:
                 frames, noticed, behind = self.outbox.batch(self._dialect, _BATCH_FRAMES)

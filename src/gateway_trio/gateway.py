@@ -11,6 +11,7 @@ import trio
 
 from gateway_trio.agents import Agent
 from gateway_trio.breaker import Breaker
+from gateway_trio.catch_up import CatchUp
 from gateway_trio.config import Config, ConfigError, Fault
 from gateway_trio.connection import Connection
 from gateway_trio.control import Control
@@ -65,7 +66,6 @@ class Gateway:
         self.read_config = read_config or _no_config
         self.entrance = Entrance(config.auth, os.environ)
         self.connections: set[Connection] = set()
-        self.catching_up = trio.Lock()  #: one connection that is far behind makes frames at a time
         self.counting: set[Connection] = set()  #: those that want to know of each turn and exec that comes or goes
         self.started = time.time()
         self.coordinator = Coordinator(config.drain)
@@ -75,6 +75,7 @@ class Gateway:
             keep_bytes=config.session.keep_bytes,
             each=self.entrance.sessions_each,
         )
+        self.catch_up = CatchUp(self.sessions.commits)
         self.breaker = Breaker(config.breaker, self.coordinator, agent)
         self.turns = Turns(config, self.coordinator, store, agent, self.breaker)
         self.execs = ExecRunner(config, self.coordinator, store, self.sessions.saver)

@@ -16,6 +16,7 @@ from typing import Protocol
 import trio
 from attrs import evolve
 
+from gateway_trio.catch_up import Commits
 from gateway_trio.core.events import Body, Entry, Kind, Log
 from gateway_trio.log import get_logger
 from gateway_trio.store import (
@@ -49,14 +50,20 @@ class Reader(Protocol):
 
 
 class Journal:
-    """The log of the session `id`, and the store behind it. `unsaved` is called when text waits to be stored."""
+    """The log of the session `id`, and the store behind it.
 
-    def __init__(self, id_: str, log: Log, store: Store, unsaved: Callable[[Journal], object]) -> None:
+    `unsaved` is called when text waits to be stored; `commits` counts what is under way.
+    """
+
+    def __init__(
+        self, id_: str, log: Log, store: Store, unsaved: Callable[[Journal], object], commits: Commits
+    ) -> None:
         self.id = id_
         self.log = log
         self.readers: set[Reader] = set()
         self._store = store
         self._tell_unsaved = unsaved
+        self._commits = commits
         self._writing = trio.Lock()
         self._texts: dict[int, Entry] = {}  #: messages whose text is longer than the store's
         self._owed: list[Change] = []
@@ -157,7 +164,8 @@ class Journal:
         if not everything:
             return
         try:
-            await self._store.commit(everything)
+            with self._commits.one():
+                await self._store.commit(everything)
         except trio.Cancelled:
             numbers = [change.number for change in owed if isinstance(change, AddEvent)]
             self._doubt(min([first, *numbers, *([] if unsure is None else [unsure])]))

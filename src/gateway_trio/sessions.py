@@ -14,6 +14,7 @@ import trio
 from attrs import define, field
 
 from gateway_trio.agents import Usage
+from gateway_trio.catch_up import Commits
 from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Change, Entry, Log
 from gateway_trio.core.jsonrpc import Problem
@@ -79,9 +80,16 @@ class Session(Journal):
     """One conversation, owned by a principal. `name` is what `/chat` calls it; None for one made by `/acp`."""
 
     def __init__(
-        self, row: AddSession | SessionRow, log: Log, store: Store, saver: Saver, *, queue_limit: int
+        self,
+        row: AddSession | SessionRow,
+        log: Log,
+        store: Store,
+        saver: Saver,
+        commits: Commits,
+        *,
+        queue_limit: int,
     ) -> None:
-        super().__init__(row.id, log, store, saver.add)
+        super().__init__(row.id, log, store, saver.add, commits)
         self.owner = row.owner
         self.name = row.name
         self.epoch = row.epoch
@@ -175,6 +183,7 @@ class Registry:
         self.queue_limit = queue_limit
         self.keep_bytes = keep_bytes
         self.saver = Saver()
+        self.commits = Commits()
         self.quota = Quota(store, each=each, most=None if store.durable else MAX_SESSIONS)
         self._store = store
         self._sessions: dict[str, Session] = {}
@@ -239,7 +248,7 @@ class Registry:
                     session.remember(work.key, past)
 
     def _keep(self, row: AddSession | SessionRow, log: Log) -> Session:
-        session = Session(row, log, self._store, self.saver, queue_limit=self.queue_limit)
+        session = Session(row, log, self._store, self.saver, self.commits, queue_limit=self.queue_limit)
         self._enter(session)
         if self._store.durable and len(self._sessions) > MAX_SESSIONS:
             for other in self._sessions.values():
