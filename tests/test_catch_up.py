@@ -24,7 +24,7 @@ async def test_one_at_a_time_and_others_get_on_between_two_batches(autojump_cloc
             while len(made) < 6:
                 await trio.lowlevel.checkpoint()
                 passes += 1
-    assert [name for name, _ in made] == ["a", "b", "a", "b", "a", "b"], "in turn"
+    assert "".join(name for name, _ in made) in ("ababab", "bababa"), "in turn"
     between = [later - sooner for (_, sooner), (_, later) in itertools.pairwise(made)]
     assert min(between) >= 4, "each batch lets the others pass several times"
 
