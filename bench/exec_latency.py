@@ -31,6 +31,8 @@ words_per_second = 5
 [drain]
 grace_seconds = 600
 stop_budget_seconds = 700
+[store]
+type = "{store}"
 [quick_commands.true]
 type = "exec"
 command = "true"
@@ -79,9 +81,12 @@ async def measure(program: Program, count: int) -> dict[str, tuple[list[float], 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=150, help="of each kind")
+    parser.add_argument(
+        "--store", choices=["sqlite", "memory"], default="memory", help="sqlite: with three synced commits each"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    with Program(CONFIG) as program:
+    with Program(CONFIG.format(store=options.store)) as program:
         results = trio.run(measure, program, options.pairs)
     out: dict[str, object] = {}
     for state, (floors, execs) in results.items():
