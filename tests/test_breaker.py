@@ -207,7 +207,8 @@ async def test_what_waits_in_a_queue_runs_after_the_drain_and_only_then(autojump
         assert now() - failed == about(5)
 
 
-async def test_case_60_two_minutes_of_503(autojump_clock):
+async def test_case_60_two_minutes_of_503(autojump_clock, caplog):
+    caplog.set_level("INFO")
     agent = ScriptedAgent({"hello": [DOWN]}, probes=[[DOWN]] * 4)
     async with lab_of(agent) as (lab, client):
         session = await client.new_session()
@@ -226,6 +227,8 @@ async def test_case_60_two_minutes_of_503(autojump_clock):
         assert stand(lab) == ("closed", None)
         said = [item.text for item in agent.turns[-1].history if item.role == "assistant"]
         assert said == ["before"], "no session was lost"
+    why = [record.why for record in caplog.records if record.getMessage() == "probe failed"]
+    assert why == [str(DOWN)] * 4, "and the log says why it is down still"
 
 
 # --- what the backend asks for (case 62) ----------------------------------------------------------------

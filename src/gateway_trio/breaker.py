@@ -116,6 +116,8 @@ class Breaker:
             # What comes when this opening has ended tells nothing of the next one.
             await trio.lowlevel.checkpoint_if_cancelled()
             at = trio.current_time()
+            if fault is not None:
+                log.info("probe failed", why=str(fault))
             self._step(ProbeSucceeded(at) if fault is None else ProbeFailed(at, *_told_by(fault)))
 
     async def _ask(self) -> BackendUnavailable | None:
