@@ -316,8 +316,9 @@ def test_case_51_the_gateway_itself_goes_and_comes(how, tmp_path):
             whole = Told(*third.frames)
         same(Told(*had), whole)
         texts = list(whole.messages.values())
-        assert WORDS.startswith(texts[0])
-        assert len(texts[0]) > 20
+        (answer,) = [text for text in texts if text.startswith("word0")]  # the exec may have begun to speak first
+        assert WORDS.startswith(answer)
+        assert len(answer) > 20
         assert "waits" in texts
         assert whole.states.count("queued") == 3
 
