@@ -6,7 +6,8 @@ import trio.testing
 
 from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Change
-from gateway_trio.sessions import KEYS_KEPT, PastWork, Registry, TooManySessions
+from gateway_trio.registry import Registry, TooManySessions
+from gateway_trio.sessions import KEYS_KEPT, PastWork
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.testing import FailingStore
 from gateway_trio.tokens import Principal

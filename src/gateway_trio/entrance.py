@@ -17,7 +17,7 @@ import trio
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.rates import Rates
 from gateway_trio.log import get_logger
-from gateway_trio.sessions import MAX_SESSIONS
+from gateway_trio.registry import MAX_SESSIONS
 from gateway_trio.tables import AuthConfig
 from gateway_trio.tokens import LOCAL, Identity, Principal, Tokens
 

@@ -20,10 +20,11 @@ from gateway_trio.core.lifecycle import FINAL, Action, Phase, Reason
 from gateway_trio.desk import Desk
 from gateway_trio.drain import Coordinator
 from gateway_trio.entrance import Entrance
+from gateway_trio.registry import Registry
 from gateway_trio.reload import reload
 from gateway_trio.report import DrainReport
 from gateway_trio.runner import ExecRunner
-from gateway_trio.sessions import Registry, Session
+from gateway_trio.sessions import Session
 from gateway_trio.store import Store
 from gateway_trio.tokens import Tokens
 from gateway_trio.turns import Turns

@@ -13,7 +13,8 @@ from gateway_trio.core.commands import Role
 from gateway_trio.core.cursor import Cursor
 from gateway_trio.core.jsonrpc import RequestId, encode, problem, result
 from gateway_trio.execs import Status
-from gateway_trio.sessions import Session, TooManySessions
+from gateway_trio.registry import TooManySessions
+from gateway_trio.sessions import Session
 from gateway_trio.store import SessionRow, StoreUnavailable
 from gateway_trio.visible import sees
 

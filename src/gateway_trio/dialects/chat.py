@@ -18,7 +18,8 @@ from gateway_trio.core.permission import Answered, Asked
 from gateway_trio.core.text import short
 from gateway_trio.desk import Prompted
 from gateway_trio.dialects.attachments import Attachment, Attachments
-from gateway_trio.sessions import TooManySessions, Work
+from gateway_trio.registry import TooManySessions
+from gateway_trio.sessions import Work
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.visible import sees
 
