@@ -471,6 +471,7 @@ async def test_what_is_old_goes_and_what_is_used_stays(path):
         await until(lambda: count(path, "events WHERE session = 1") == 2)
         assert [row.number for row in await store.events("s", 1, keep_bytes=ALL)] == [251, 252]
         assert (await store.session("s")).last == 252
+        await until(lambda: count(path, "works WHERE id = 'old'") == 0)  # a step of its own
         assert [work.id for work in await store.keyed("s", 9)] == ["new"]
         # Whole sessions stay while the gateway may have them in memory.
         assert len(await store.sessions(None, skip=0, limit=9)) == 3
