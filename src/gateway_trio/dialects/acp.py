@@ -52,8 +52,6 @@ __all__ = ["AcpDialect"]
 #: A client comes back after so many milliseconds, each after another time, so that they do not all come at once.
 _RECONNECT_MS = (200, 2000)
 
-_KEY_CHARS = 128
-
 
 class AcpDialect:
     """One `/acp` connection."""
