@@ -119,6 +119,45 @@ async def test_while_corked_sends_are_collected_and_go_out_in_one(pair):
         assert await peer.receive_some(100) == b"five", "a flush takes the cork out"
 
 
+async def test_what_the_socket_takes_at_once_goes_without_a_pass(pair):
+    guard, peer = pair
+    with trio.fail_after(30):
+        guard.put(b"now")
+        with trio.testing.assert_no_checkpoints():
+            assert guard.send_now()
+        assert not guard.unsent
+        assert await receive_exactly(peer, 3) == b"now"
+        guard.cork()
+        await guard.send_all(b"collected ")
+        guard.put(b"and more")
+        assert guard.send_now(), "what was collected goes with it"
+        assert await receive_exactly(peer, 18) == b"collected and more"
+
+
+async def test_what_the_socket_does_not_take_at_once_is_left_for_the_flush(pair):
+    guard, peer = pair
+    guard.put(BIG)
+    assert not guard.send_now()
+    assert guard.unsent
+    with trio.fail_after(30):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(guard.flush)
+            await trio.testing.wait_all_tasks_blocked()
+            guard.put(b"behind it")
+            assert not guard.send_now(), "another one sends, and takes it along"
+            assert await receive_exactly(peer, len(BIG) + 9) == BIG + b"behind it"
+        assert not guard.unsent
+
+
+async def test_a_peer_that_is_gone_is_found_by_the_flush(pair):
+    guard, peer = pair
+    await trio.aclose_forcefully(peer)
+    guard.put(b"to nobody")
+    assert not guard.send_now()
+    with pytest.raises(trio.BrokenResourceError):
+        await guard.flush()
+
+
 async def test_a_peer_that_takes_nothing_ends_the_sending(autojump_clock):
     ours, theirs = trio.socket.socketpair()
     with trio.fail_after(100), ours, theirs:

@@ -46,7 +46,7 @@ UNKNOWN_MESSAGE_BYTES = 16 * 1024
 UNKNOWN_BYTES = 64 * 1024
 
 #: Frames for one write: of a connection that keeps up, and of one that is far behind (see `catch_up`).
-_BATCH_FRAMES = 256
+_BATCH_FRAMES = 64
 _CATCH_UP_FRAMES = 10
 #: Close codes with which wsproto reports a frame that is none, or a text that is no UTF-8.
 _BROKEN = frozenset({1002, 1007})
@@ -277,7 +277,7 @@ class Connection:
         if self._websocket.closed is not None:
             raise trio_websocket.ConnectionClosed(self._websocket.closed)
         self._guard.put(b"".join(map(message_frame, frames)))
-        if not await self._guard.flush():
+        if not self._guard.send_now() and not await self._guard.flush():
             log.info("slow client", connection=self.id)
             self._close, self._pulls_to_end = CLOSES["slow"], False
 

@@ -17,7 +17,9 @@ trio-websocket takes any `trio.abc.Stream`. This one adds what it lacks:
 
 from __future__ import annotations
 
+import contextlib
 import math
+import os
 from collections.abc import Callable
 
 import trio
@@ -108,6 +110,19 @@ class GuardedStream(trio.abc.Stream):
     def uncork(self) -> None:
         """Let the next send go out, with what was collected before it."""
         self._corked = False
+
+    def send_now(self) -> bool:
+        """Send what the socket takes at once; whether that was all. What is left, and what is wrong, is `flush`'s.
+
+        Nearly always the socket takes everything. Then this costs neither a lock nor a pass of the scheduler.
+        """
+        if self._socket is None or self._sending.locked():
+            return False
+        self.uncork()
+        with contextlib.suppress(OSError):  # it would block, or it broke: `flush` meets that again
+            sent = os.write(self._socket.fileno(), self._unsent)
+            del self._unsent[:sent]
+        return not self._unsent
 
     async def flush(self) -> bool:
         """Send what was collected; False if the peer took no byte for too long. Cancelling loses nothing."""
