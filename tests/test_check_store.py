@@ -78,8 +78,13 @@ class NoPages(Sound):
 
 
 class TailOfNothing(Sound):
-    async def tail(self, session_id, *, keep_bytes):
-        return (await super().tail(session_id, keep_bytes=keep_bytes))[:-1]
+    async def tail(self, session_id, *, before=None, keep_bytes):
+        return (await super().tail(session_id, before=before, keep_bytes=keep_bytes))[:-1]
+
+
+class OnlyTheEnd(Sound):
+    async def tail(self, session_id, *, before=None, keep_bytes):
+        return await super().tail(session_id, keep_bytes=keep_bytes) if before is None else []
 
 
 class NothingGrows(Sound):
@@ -127,7 +132,7 @@ class Shuffled(Sound):
 
 
 BROKEN = [
-    HalfDone, Lenient, NeverTakesBack, NeverLate, NoTexts, AlwaysLate, OpenToAll, OldestFirst, NoPages, TailOfNothing,
+    HalfDone, Lenient, NeverTakesBack, NeverLate, NoTexts, AlwaysLate, OpenToAll, OldestFirst, NoPages, TailOfNothing, OnlyTheEnd,
     NothingGrows, NewestLast, NothingWaits, OwnsNothing, SaysItIsDurable, Shared, Shuffled,
 ]  # fmt: skip
 

@@ -104,7 +104,7 @@ class OnDisk:
         yield [reads.sessions(db, o, skip, 2) for o in (None, *OWNERS) for skip in (0, 1)]
         yield reads.owners(db)
         yield [reads.events(db, s, start, ALL) for s in SESSIONS for start in (0, 1, 5)]
-        yield [reads.tail(db, s, ALL) for s in SESSIONS]
+        yield [reads.tail(db, s, before, ALL) for s in SESSIONS for before in (None, 3)]
         yield [list(reads.growing(db, s, after)) for s in SESSIONS for after in range(13)]
         yield [bare(reads.keyed(db, s, limit)) for s in SESSIONS for limit in (1, 9)]
         yield bare(reads.unfinished(db))
@@ -116,7 +116,7 @@ async def read_memory(store):
     yield [await store.sessions(o, skip=skip, limit=2) for o in (None, *OWNERS) for skip in (0, 1)]
     yield await store.owners()
     yield [await store.events(s, start, keep_bytes=ALL) for s in SESSIONS for start in (0, 1, 5)]
-    yield [await store.tail(s, keep_bytes=ALL) for s in SESSIONS]
+    yield [await store.tail(s, before=before, keep_bytes=ALL) for s in SESSIONS for before in (None, 3)]
     yield [list(await store.growing(s, after)) for s in SESSIONS for after in range(13)]
     yield [bare(await store.keyed(s, limit)) for s in SESSIONS for limit in (1, 9)]
     yield bare(await store.unfinished())

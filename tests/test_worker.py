@@ -103,6 +103,14 @@ async def test_what_comes_while_it_works_is_done_together(limit, engine):
     await worker.aclose()
 
 
+async def test_what_is_asked_for_in_one_pass_comes_together_and_not_before_its_end(limit, engine):
+    worker = await started(engine)
+    for number in range(1, 4):
+        await ask_all(worker, number * 10)
+    assert [len(batch) for batch in engine.batches] == [10, 20, 30]
+    await worker.aclose()
+
+
 async def test_one_that_waits_on_this_side_and_is_given_up_is_not_done(limit, engine):
     worker = await started(engine, most=1, together=1)
     engine.going.clear()

@@ -17,7 +17,8 @@ import trio
 from attrs import evolve
 
 from gateway_trio.catch_up import Commits
-from gateway_trio.core.events import Body, Entry, Kind, Log
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Body, Entry, Kind
 from gateway_trio.log import get_logger
 from gateway_trio.store import (
     AddEvent,
@@ -88,7 +89,8 @@ class Journal:
         as its `seq`. Raises `StoreUnavailable`, and `Over` if `over()` says so once it is this writer's turn.
         Cancelling before the commit leaves nothing, and while it lasts nothing that counts.
         """
-        async with self._writing:
+        await self._begin()
+        try:
             while True:
                 if over():
                     raise Over
@@ -101,6 +103,8 @@ class Journal:
                     break
                 self._doubt(first)
             entries = [self.log.append(owner, body, admin=admin) for body in made]
+        finally:
+            self._writing.release()
         self.wake()
         return entries
 
@@ -146,13 +150,24 @@ class Journal:
         """Store what is owed, and the texts as far as they have grown. Raises `StoreUnavailable`."""
         if self.settled:
             return
-        async with self._writing:
+        await self._begin()
+        try:
             await self._commit(self.log.last + 1, None, [])
+        finally:
+            self._writing.release()
 
     def wake(self) -> None:
         """Tell every reader that there is something to pull."""
         for reader in self.readers:
             reader.poke()
+
+    async def _begin(self) -> None:
+        """Wait until nobody else writes; where nobody does, without a pass of the scheduler."""
+        if self._writing.locked():
+            await self._writing.acquire()
+        else:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._writing.acquire_nowait()
 
     async def _commit(self, first: int, owner: str | None, changes: Sequence[Change]) -> None:
         """Commit what is owed, then the texts of this owner (None: of all), then `changes`."""

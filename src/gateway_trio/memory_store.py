@@ -12,6 +12,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, TypeVar
 
+import trio
 from attrs import define, evolve, field
 
 from gateway_trio.core import events as ev
@@ -82,7 +83,7 @@ class MemoryStore:
     # --- changes ---
 
     async def commit(self, changes: Sequence[Change]) -> None:
-        """Carry out all changes at once, with no checkpoint."""
+        """Carry out all changes at once; a checkpoint follows."""
         undo: list[Callable[[], object]] = []
         try:
             for change in changes:
@@ -92,6 +93,7 @@ class MemoryStore:
                 back()
             raise
         self._trim(changes)
+        await trio.lowlevel.checkpoint()
 
     def _apply(self, change: Change, undo: list[Callable[[], object]]) -> None:  # noqa: C901, PLR0912 - a table
         match change:
@@ -211,8 +213,9 @@ class MemoryStore:
         rows = (row for row in self._events(session_id) if row.number >= start)
         return _as_many(rows, keep_bytes)
 
-    async def tail(self, session_id: str, *, keep_bytes: int) -> Sequence[EventRow]:
-        return _as_many(reversed(self._events(session_id)), keep_bytes)[::-1]
+    async def tail(self, session_id: str, *, before: int | None = None, keep_bytes: int) -> Sequence[EventRow]:
+        rows = (row for row in reversed(self._events(session_id)) if before is None or row.number < before)
+        return _as_many(rows, keep_bytes)[::-1]
 
     async def growing(self, session_id: str, after: int) -> Sequence[int]:
         rows = self._events(session_id)

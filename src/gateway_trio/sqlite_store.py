@@ -119,8 +119,8 @@ class SqliteStore:
         found: Sequence[EventRow] = await self._read(reads.events, session_id, start, keep_bytes)
         return found
 
-    async def tail(self, session_id: str, *, keep_bytes: int) -> Sequence[EventRow]:
-        found: Sequence[EventRow] = await self._read(reads.tail, session_id, keep_bytes)
+    async def tail(self, session_id: str, *, before: int | None = None, keep_bytes: int) -> Sequence[EventRow]:
+        found: Sequence[EventRow] = await self._read(reads.tail, session_id, before, keep_bytes)
         return found
 
     async def growing(self, session_id: str, after: int) -> Sequence[int]:

@@ -242,8 +242,11 @@ class Store(Protocol):
         Numbers that are not kept any more are missing.
         """
 
-    async def tail(self, session_id: str, *, keep_bytes: int) -> Sequence[EventRow]:
-        """Return the newest events, in order, as many as about `keep_bytes` hold; at least one."""
+    async def tail(self, session_id: str, *, before: int | None = None, keep_bytes: int) -> Sequence[EventRow]:
+        """Return the newest events of those before number `before` (None: of all), in order.
+
+        As many as about `keep_bytes` hold; at least one.
+        """
 
     async def growing(self, session_id: str, after: int) -> Sequence[int]:
         """Return the messages numbered `after` or lower whose turn or exec had not ended by `after`."""

@@ -1,7 +1,9 @@
 """A thread that takes jobs in the order in which tasks ask for them, as many at once as have come meanwhile.
 
-The order is that of the calls. At most `most` jobs are with the thread; those beyond wait on Trio's side, each in
-its task. A batch's tasks are woken together, with one call into Trio.
+The order is that of the calls. What is asked for in one pass of the scheduler goes to the thread together, when
+the pass is over: a thread that is woken earlier wrests the interpreter from the loop for each job. At most `most`
+jobs are with the thread; those beyond wait on Trio's side, each in its task. A batch's tasks are woken together,
+with one call into Trio.
 """
 
 from __future__ import annotations
@@ -74,7 +76,8 @@ class Worker:
         self._together = together
         self._with_thread = 0
         self._asked: deque[Job] = deque()
-        self._jobs: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Sequence[Job]] = queue.SimpleQueue()
+        self._taken: list[Job] = []  #: the thread's own
         self._opened = Job(None)
         self._closed: Job | None = None
 
@@ -137,12 +140,14 @@ class Worker:
 
     def _put(self, job: Job) -> None:
         self._asked.append(job)
-        self._pass_on()
+        if len(self._asked) == 1:
+            self._token.run_sync_soon(self._pass_on)
 
     def _pass_on(self) -> None:
-        while self._asked and self._with_thread < self._most:
-            self._with_thread += 1
-            self._jobs.put(self._asked.popleft())
+        count = min(len(self._asked), self._most - self._with_thread)
+        if count > 0:
+            self._with_thread += count
+            self._jobs.put([self._asked.popleft() for _ in range(count)])
 
     def _settled(self, jobs: Sequence[Job]) -> None:
         self._with_thread -= len(jobs)
@@ -168,10 +173,10 @@ class Worker:
         self._close_engine(jobs[-1])
 
     def _take(self, *, wait: bool) -> list[Job]:
-        jobs: list[Job] = []
         with contextlib.suppress(queue.Empty):
-            while len(jobs) < self._together:
-                jobs.append(self._jobs.get(block=wait and not jobs))
+            while len(self._taken) < self._together:
+                self._taken += self._jobs.get(block=wait and not self._taken)
+        jobs, self._taken = self._taken[: self._together], self._taken[self._together :]
         return jobs
 
     def _run(self, jobs: Sequence[Job]) -> None:

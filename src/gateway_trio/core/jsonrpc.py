@@ -225,9 +225,12 @@ def _classify(value: dict[str, Any]) -> Request | Notification | Response | tupl
     return Request(id_, method, params) if "id" in value else Notification(method, params)
 
 
+_encoder = json.JSONEncoder(separators=(",", ":"))
+
+
 def encode(message: Mapping[str, Any]) -> str:
     """Write one frame: one line, and ASCII, so that its length in characters is that in bytes."""
-    return json.dumps(message, separators=(",", ":"))
+    return _encoder.encode(message)
 
 
 def request(id_: RequestId, method: str, params: Any) -> dict[str, Any]:

@@ -77,11 +77,17 @@ def _option(option: PermissionOption) -> list[str]:
 
 def _given(body: Prompt | Change, **instead: Any) -> dict[str, Any]:
     """Return the fields that do not have their default."""
-    values = {field.name: (getattr(body, field.name), field.default) for field in body.__attrs_attrs__}
-    given = {name: value for name, (value, default) in values.items() if value != default}
+    given = {name: value for name, default in _DEFAULTS[type(body)] if (value := getattr(body, name)) != default}
     return given | {name: value for name, value in instead.items() if name in given}
 
 
+_DEFAULTS = {kind: [(field.name, field.default) for field in kind.__attrs_attrs__] for kind in (Prompt, Change)}
+
+
+_readable = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_ascii = json.JSONEncoder(separators=(",", ":"))
+
+
 def _dump(value: Any) -> str:
-    dumped = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
-    return dumped if isinstance(dump_text(dumped), str) else json.dumps(value, separators=(",", ":"))
+    dumped = _readable.encode(value)
+    return dumped if isinstance(dump_text(dumped), str) else _ascii.encode(value)

@@ -22,6 +22,9 @@ _EVENT = (
 )
 _WORK = "SELECT kind, id, session, key, digest, seq, state, at, principal, command, outcome, outcome_at FROM works"
 
+#: A number that no event has.
+_END = 1 << 62
+
 #: What an event is taken to cost beside its body and its text.
 _EVENT_BYTES = 300
 
@@ -51,8 +54,11 @@ def events(db: sqlite3.Connection, session_id: str, start: int, keep_bytes: int)
     return _as_many(rows, keep_bytes)
 
 
-def tail(db: sqlite3.Connection, session_id: str, keep_bytes: int) -> Sequence[EventRow]:
-    return _as_many(db.execute(f"{_EVENT} ORDER BY number DESC", (session_id,)), keep_bytes)[::-1]
+def tail(db: sqlite3.Connection, session_id: str, before: int | None, keep_bytes: int) -> Sequence[EventRow]:
+    rows = db.execute(
+        f"{_EVENT} AND number < ? ORDER BY number DESC", (session_id, _END if before is None else before)
+    )
+    return _as_many(rows, keep_bytes)[::-1]
 
 
 def growing(db: sqlite3.Connection, session_id: str, after: int) -> Sequence[int]:

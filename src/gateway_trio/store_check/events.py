@@ -131,8 +131,13 @@ async def as_many_as_the_bytes_hold(store: Store) -> None:
     same(tail, list(range(41 - len(tail), 41)), "the newest events")
     if not 1 < len(tail) < 20:  # noqa: PLR2004 - as above
         raise AssertionError(f"{len(tail)} of the newest events of 1,000 characters each in 10,000 bytes")
+    while page := await store.tail("many", before=tail[0], keep_bytes=10_000):
+        tail = [*(row.number for row in page), *tail]
+    same(tail, list(range(1, 41)), "the events, page by page from the newest on")
     same([row.number for row in await store.events("many", 7, keep_bytes=0)], [7], "at least one event")
     same([row.number for row in await store.tail("many", keep_bytes=0)], [40], "at least one newest event")
+    one = await store.tail("many", before=40, keep_bytes=0)
+    same([row.number for row in one], [39], "at least one newest event before the fortieth")
 
 
 async def messages_grow_until_their_owner_ends(store: Store) -> None:
