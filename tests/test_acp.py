@@ -762,7 +762,7 @@ async def test_an_exec_is_answered_like_a_prompt_with_the_facts():
         assert agent.turns == []
         # An exec's words are in no history.
         await client.prompt(session, "hi")
-        assert agent.turns[0].history == ()
+        assert not agent.turns[0].history
 
 
 # --- sessions: loading, resuming, listing, closing ---------------------------------------------------------------

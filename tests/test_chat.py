@@ -184,7 +184,7 @@ async def test_new_begins_an_empty_history(autojump_clock):
         assert await ask(chat, "/new") == "A new conversation."
         assert await ask(chat, "/history") == "Nothing was said yet."
         await ask(chat, "two")
-        assert agent.turns[-1].history == ()
+        assert not agent.turns[-1].history
         await chat.send("long")
         await trio.sleep(1)
         assert "/stop" in await ask(chat, "/new")  # not in mid-turn
@@ -207,7 +207,7 @@ async def test_retry_runs_the_last_prompt_again_in_place_of_it(autojump_clock):
         assert "no prompt" in await ask(chat, "/retry")
         assert await ask(chat, "go") == "first"
         assert await ask(chat, "/retry") == "second"
-        assert agent.turns[-1].history == ()
+        assert not agent.turns[-1].history
         assert await ask(chat, "/history") == "you: go\nagent: second"
         await chat.send("long")
         await trio.sleep(1)

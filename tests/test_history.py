@@ -3,8 +3,14 @@
 import pytest
 
 from gateway_trio.agents import HistoryItem
-from gateway_trio.core.events import Change, Kind, Log, Message, Prompt, Update
-from gateway_trio.history import NEW_CONVERSATION, history, last_prompt
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
+from gateway_trio.core.history import NEW_CONVERSATION
+from gateway_trio.history import Past, last_prompt
+
+
+def history_of(log, *, without=None):
+    return tuple(Past(log, without=without))
 
 
 def user(text):
@@ -41,8 +47,25 @@ class Session:
 
 
 def test_an_empty_session_has_no_history():
-    assert history(Log(1)) == ()
+    assert history_of(Log(1)) == ()
     assert last_prompt(Log(1)) is None
+
+
+@pytest.mark.parametrize("read_before", [False, True])
+def test_it_is_a_sequence_and_stands_once_it_was_read(read_before):
+    session = Session()
+    session.turn("a", "one", "1")
+    session.turn("b", "two")
+    session.turn("c", "three", "3")
+    past, wanted = Past(session.log), [user("one"), said("1"), user("two"), user("three"), said("3")]
+    if read_before:
+        assert len(past) == 5
+    for at in range(-6, 7):
+        assert list(past[at:]) == wanted[at:]
+    assert (past[0], past[-1], past[1:3], past[-2:4]) == (wanted[0], wanted[-1], tuple(wanted[1:3]), (wanted[3],))
+    assert list(reversed(past)) == wanted[::-1]
+    session.turn("d", "four")
+    assert list(past) == wanted, "who reads it again finds the same"
 
 
 def test_prompts_and_answers_in_the_order_in_which_they_ran():
@@ -54,7 +77,7 @@ def test_prompts_and_answers_in_the_order_in_which_they_ran():
         session.change(owner, "running")
         session.say(owner, f"answer {owner}")
         session.change(owner, "completed")
-    assert history(session.log) == (
+    assert history_of(session.log) == (
         *(user("first"), said("answer a")),
         *(user("urgent"), said("answer c")),
         *(user("second"), said("answer b")),
@@ -70,7 +93,7 @@ def test_an_answer_of_several_messages_is_one():
     session.say("a", "a thought", Kind.THOUGHT)
     session.say("a", "after")
     session.change("a", "completed")
-    assert history(session.log) == (user("go"), said("before after"))
+    assert history_of(session.log) == (user("go"), said("before after"))
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "interrupted", "failed"])
@@ -81,7 +104,7 @@ def test_after_a_cut_the_words_are_there_once_and_the_partial_answer_is_marked(o
     session.turn("b", "nothing said", None, outcome)
     session.queue("c", "go on")
     session.change("c", "running")
-    assert history(session.log, without="c") == (
+    assert history_of(session.log, without="c") == (
         user("tell me"),
         said("It is", interrupted=True),
         user("nothing said"),
@@ -94,9 +117,9 @@ def test_the_one_that_asks_is_left_out_and_so_is_what_waits():
     session.queue("b", "two")
     session.change("b", "running")
     session.queue("c", "three")
-    assert history(session.log, without="b") == (user("one"), said("1"))
+    assert history_of(session.log, without="b") == (user("one"), said("1"))
     session.change("c", "cancelled")
-    assert history(session.log, without="b") == (user("one"), said("1")), "it never ran"
+    assert history_of(session.log, without="b") == (user("one"), said("1")), "it never ran"
 
 
 def test_execs_are_seen_by_no_model():
@@ -104,7 +127,7 @@ def test_execs_are_seen_by_no_model():
     session = Session()
     session.turn("a", "hi", "hello")
     session.turn("e", "/note buy milk", "noted", lane="exec")
-    assert history(session.log) == (user("hi"), said("hello"))
+    assert history_of(session.log) == (user("hi"), said("hello"))
     assert last_prompt(session.log)[0] == "a"
 
 
@@ -113,7 +136,7 @@ def test_what_was_run_again_is_there_once():
     session.turn("a", "try", "fail", "failed")
     session.turn("b", "try", "fail again", "interrupted", replaces="a")
     session.turn("c", "try", "done", replaces="b")
-    assert history(session.log) == (user("try"), said("done"))
+    assert history_of(session.log) == (user("try"), said("done"))
     assert last_prompt(session.log) == ("c", Prompt("try", "turn", replaces="b"))
 
 
@@ -151,7 +174,7 @@ def test_one_that_runs_again_leaves_out_what_it_replaces():
     session.turn("a", "try", "fail", "failed")
     session.queue("b", "try", replaces="a")
     session.change("b", "running")
-    assert history(session.log, without="b") == ()
+    assert history_of(session.log, without="b") == ()
 
 
 def test_a_retry_that_never_ran_replaces_nothing():
@@ -159,16 +182,16 @@ def test_a_retry_that_never_ran_replaces_nothing():
     session.turn("a", "try", "part", "interrupted")
     session.queue("b", "try", replaces="a")
     session.change("b", "cancelled")
-    assert history(session.log) == (user("try"), said("part", interrupted=True))
+    assert history_of(session.log) == (user("try"), said("part", interrupted=True))
 
 
 def test_a_new_conversation_begins_empty():
     session = Session()
     session.turn("a", "old", "x")
     session.log.append("n", Update(NEW_CONVERSATION))
-    assert history(session.log) == ()
+    assert history_of(session.log) == ()
     session.turn("b", "new", "y")
-    assert history(session.log) == (user("new"), said("y"))
+    assert history_of(session.log) == (user("new"), said("y"))
 
 
 def test_what_is_not_kept_any_more_is_left_out():
@@ -182,4 +205,4 @@ def test_what_is_not_kept_any_more_is_left_out():
     session.turn("b", "new", "y")
     assert session.log.get(1) is None
     assert any(entry.owner == "a" for entry in session.log)
-    assert history(session.log) == (user("new"), said("y"))
+    assert history_of(session.log) == (user("new"), said("y"))

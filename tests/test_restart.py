@@ -88,7 +88,7 @@ async def test_a_turn_that_ran_is_interrupted_with_its_text_and_retry_runs_it_ag
             agent.scripts["slow"] = ["whole"]
             assert await client.prompt(session, "/retry") == {"stopReason": "end_turn"}
             assert agent.turns[-1].text == "slow"
-            assert agent.turns[-1].history == ()
+            assert not agent.turns[-1].history
             assert (await client.prompt(session, "next"))["stopReason"] == "end_turn"
             assert [item.text for item in agent.turns[-1].history] == ["slow", "whole"]
 

@@ -14,11 +14,12 @@ from gateway_trio.agents import HistoryItem
 from gateway_trio.config import ConfigError
 from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Update
+from gateway_trio.core.history import NEW_CONVERSATION
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Phase, Reason
 from gateway_trio.core.text import short
 from gateway_trio.execs import Status
-from gateway_trio.history import NEW_CONVERSATION, history
+from gateway_trio.history import Past
 from gateway_trio.log import get_logger
 from gateway_trio.permissions import decide
 from gateway_trio.store import StoreUnavailable
@@ -175,7 +176,7 @@ class Control:
         return f"{principal.name}, role {principal.role.value}, session {session}"
 
     def _history(self, prompted: Prompted, rest: str) -> str:
-        items = history(prompted.session.log)[-min(int(rest or _SHOWN), _MOST) :]
+        items = Past(prompted.session.log)[-min(int(rest or _SHOWN), _MOST) :]
         return "\n".join(map(_item, items)) or "Nothing was said yet."
 
     def _ps(self, prompted: Prompted, _: str) -> str:

@@ -2,59 +2,67 @@
 
 from __future__ import annotations
 
-from attrs import define, field
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import overload
 
 from gateway_trio.agents import HistoryItem
-from gateway_trio.core.events import Change, Kind, Log, Message, Prompt, Update
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Change, Prompt
+from gateway_trio.core.history import PastTurn
 
-__all__ = ["NEW_CONVERSATION", "history", "last_prompt"]
-
-#: An `Update` with this data begins a new conversation in a session: no earlier turn is in the history.
-NEW_CONVERSATION = "new conversation"
-
-
-@define
-class _Turn:
-    """What the log has of one turn."""
-
-    prompt: Prompt
-    answer: list[str] = field(factory=list)
-    state: str = "queued"
+__all__ = ["Past", "last_prompt"]
 
 
-def history(log: Log, *, without: str | None = None) -> tuple[HistoryItem, ...]:
-    """Return prompts and answers of the turns of this conversation, in the order in which they ran.
+class Past(Sequence[HistoryItem]):
+    """Prompts and answers of the turns of this conversation, in the order in which they ran.
 
-    `without` is a turn to leave out: the one that asks. A turn that was run again by `/retry` is left out too.
+    They are read when somebody asks for them, and then stand. The newest, `past[-n:]`, cost what is taken, however
+    many there are.
+
+    Args:
+        log: the session's.
+        without: a turn to leave out, the one that asks; None for none.
+
     """
-    turns: dict[str, _Turn] = {}
-    ran: list[str] = []
-    for entry in log:
-        turn = turns.get(entry.owner)
-        match entry.body:
-            case Update(data) if data == NEW_CONVERSATION:
-                ran.clear()
-            case Prompt() as prompt if prompt.lane == "turn":
-                turns[entry.owner] = _Turn(prompt)
-            case Message(Kind.ANSWER) if turn is not None:
-                turn.answer.append(str(entry.text))
-            case Change("turn", _, state) if turn is not None:
-                turn.state = state
-                if state == "running":
-                    ran.append(entry.owner)
-    replaced = {turns[id_].prompt.replaces for id_ in ran}
-    items: list[HistoryItem] = []
-    for id_ in ran:
-        if id_ != without and id_ not in replaced:
-            items += _items(turns[id_])
-    return tuple(items)
+
+    def __init__(self, log: Log, *, without: str | None = None) -> None:
+        self._log = log
+        self._without = without
+        self._items: tuple[HistoryItem, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    def __iter__(self) -> Iterator[HistoryItem]:
+        return iter(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> HistoryItem: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[HistoryItem, ...]: ...
+    def __getitem__(self, index: int | slice) -> HistoryItem | tuple[HistoryItem, ...]:
+        match index:
+            case slice(start=int(start), stop=None, step=None) if start < 0 and self._items is None:
+                return self._newest(-start)
+        return self._all()[index]
+
+    def _all(self) -> tuple[HistoryItem, ...]:
+        if self._items is None:
+            self._items = self._newest(None)
+        return self._items
+
+    def _newest(self, count: int | None) -> tuple[HistoryItem, ...]:
+        turns = self._log.history.newest(without=self._without)
+        items = (item for turn in turns for item in reversed(_items(turn)))
+        return tuple(itertools.islice(items, count))[::-1]
 
 
-def _items(turn: _Turn) -> list[HistoryItem]:
+def _items(turn: PastTurn) -> list[HistoryItem]:
     items = [HistoryItem("user", turn.prompt.text)]
     if turn.answer:
         cut = turn.state != "completed"
-        items.append(HistoryItem("assistant", "".join(turn.answer), interrupted=cut))
+        items.append(HistoryItem("assistant", "".join(str(entry.text) for entry in turn.answer), interrupted=cut))
     return items
 
 

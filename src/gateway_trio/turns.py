@@ -29,7 +29,7 @@ from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
 from gateway_trio.emissions import emit_for
-from gateway_trio.history import history
+from gateway_trio.history import Past
 from gateway_trio.log import bind, get_logger
 from gateway_trio.permissions import asker_for
 from gateway_trio.sessions import Session
@@ -193,7 +193,7 @@ class Turns:
             store_seconds=self.config.drain.cleanup_seconds,
         )
         return View(
-            turn.session.id, turn.id, turn.ask.text, turn.ask.blocks, history(turn.session.log, without=turn.id),
+            turn.session.id, turn.id, turn.ask.text, turn.ask.blocks, Past(turn.session.log, without=turn.id),
             turn.ask.principal, turn.draining, self._limiter, ask,
         )  # fmt: skip
 

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from gateway_trio.core.commands import Role
-from gateway_trio.core.events import Entry, Log, Prompt
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Entry, Prompt
 
 if TYPE_CHECKING:
     from gateway_trio.auth import Principal

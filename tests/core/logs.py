@@ -3,8 +3,8 @@
 from gateway_trio.core.events import Change, Kind, Message
 
 
-def end(owner):
-    return Change("turn", owner, "completed", 1, ends=True)
+def end(owner, state="completed"):
+    return Change("turn", owner, state, 1, ends=True)
 
 
 def running(owner):

@@ -230,5 +230,34 @@ def test_an_interrupted_answer_is_marked():
     assert sent(history)[1] == ("assistant", f"half\n\n{INTERRUPTED}")
 
 
+@given(st.lists(st.sampled_from([*TALK, item("assistant", "half", interrupted=True)])), st.integers(0, 12))
+def test_the_newest_are_those_of_all_however_many_stand_in_a_row(history, most):
+    everything = sent(history, most=10**6)
+    newest = everything[-most - 1 :] if everything[-1] == ("user", "now") else everything[-most:]
+    if newest and newest[0][0] == "assistant":
+        newest = newest[1:]
+    if most:
+        assert sent(history, most=most) == newest
+    else:
+        assert sent(history, most=most) == [("user", "now")]
+
+
+class Counted(list):
+    """A history that knows how many items were taken of it."""
+
+    taken = 0
+
+    def __getitem__(self, index):
+        found = super().__getitem__(index)
+        self.taken += len(found)
+        return found
+
+
+def test_a_long_history_is_not_read_from_its_start():
+    history = Counted(TALK * 10_000)
+    assert len(sent(history, most=6)) == 7
+    assert history.taken <= 30
+
+
 def test_prompts_without_an_answer_are_one_message():
     assert sent([item("user", "a"), item("user", "b")]) == [("user", "a\n\nb\n\nnow")]

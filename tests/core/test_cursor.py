@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from core.logs import end, running, say
 from gateway_trio.core.cursor import Cursor, Lost, Missing, Piece
-from gateway_trio.core.events import Entry, Kind, Log, Mark, Message, Update
+from gateway_trio.core.event_log import Log, Mark
+from gateway_trio.core.events import Entry, Kind, Message, Update
 from gateway_trio.core.permission import ALLOW_OR_REJECT, CANCELLED, Answered, Asked
 from gateway_trio.core.text import Text
 

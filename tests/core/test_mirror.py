@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from core.logs import say
 from gateway_trio.core.cursor import Cursor
-from gateway_trio.core.events import Change, Kind, Log, Prompt
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Change, Kind, Prompt
 from gateway_trio.core.events import Update as Complete
 from gateway_trio.core.mirror import Mirror
 from gateway_trio.core.updates import Gap, NewConversation, Notice, Other, Plan, State, Text, Tool

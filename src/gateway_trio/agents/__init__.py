@@ -174,7 +174,9 @@ class Turn:
     id: str
     text: str
     blocks: tuple[Mapping[str, Any], ...]
-    history: tuple[HistoryItem, ...]
+    history: Sequence[
+        HistoryItem
+    ]  #: of this conversation, read when you ask for it; the newest are `history[-n:]`
     principal: str
     draining: trio.Event  #: set when a restart or a shutdown has begun: cut yourself short if you can
     _limiter: trio.CapacityLimiter

@@ -170,15 +170,26 @@ def messages(system: str, history: Sequence[Said], text: str, *, most: int) -> l
     are one message, and an answer whose prompt was cut off is left out.
 
     """
-    made: list[dict[str, str]] = []
-    for item in history:
-        said = f"{item.text}\n\n{INTERRUPTED}" if item.interrupted else item.text
-        _add(made, item.role, said)
-    made = made[-most:] if most else []
+    made = _newest(history, most)
     if made and made[0]["role"] != "user":
         del made[0]
     _add(made, "user", text)
     return [{"role": "system", "content": system}, *made] if system else made
+
+
+def _newest(history: Sequence[Said], most: int) -> list[dict[str, str]]:
+    """Return the newest messages of a history, `most` of them, without reading all of it."""
+    count = most
+    while count:
+        items = history[-count:]
+        made: list[dict[str, str]] = []
+        for item in items:
+            said = f"{item.text}\n\n{INTERRUPTED}" if item.interrupted else item.text
+            _add(made, item.role, said)
+        if len(made) > most or len(items) < count:  # the first may be the end of a longer one
+            return made[-most:]
+        count *= 2
+    return []
 
 
 def _add(made: list[dict[str, str]], role: str, text: str) -> None:

@@ -22,7 +22,8 @@ from collections.abc import Callable, Iterable
 
 from attrs import frozen
 
-from gateway_trio.core.events import Entry, Log, Mark, Message
+from gateway_trio.core.event_log import Log, Mark
+from gateway_trio.core.events import Entry, Message
 
 __all__ = ["Cursor", "Lost", "Missing", "Piece"]
 

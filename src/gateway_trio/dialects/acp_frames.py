@@ -11,10 +11,10 @@ from gateway_trio.core import acp
 from gateway_trio.core.catalog import Catalog
 from gateway_trio.core.cursor import Lost, Piece
 from gateway_trio.core.events import Change, Entry, Kind, Message, Prompt, Update
+from gateway_trio.core.history import NEW_CONVERSATION
 from gateway_trio.core.jsonrpc import RequestId, encode, error, problem, result
 from gateway_trio.core.kinds import Role
 from gateway_trio.core.permission import Answered, Asked, Decision
-from gateway_trio.history import NEW_CONVERSATION
 
 __all__ = ["ROOM", "answer", "commands_update", "frames_of", "meta", "usage_update"]
 
