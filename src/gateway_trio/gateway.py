@@ -18,6 +18,7 @@ from gateway_trio.control import Control
 from gateway_trio.core.jsonrpc import CLOSES, Close
 from gateway_trio.core.lifecycle import FINAL, Action, Phase, Reason
 from gateway_trio.desk import Desk
+from gateway_trio.dialects.frame_cache import FrameCache
 from gateway_trio.drain import Coordinator
 from gateway_trio.entrance import Entrance
 from gateway_trio.registry import Registry
@@ -76,6 +77,7 @@ class Gateway:
             keep_bytes=config.session.keep_bytes,
             each=self.entrance.sessions_each,
         )
+        self.frames = FrameCache()
         self.catch_up = CatchUp(self.sessions.commits)
         self.breaker = Breaker(config.breaker, self.coordinator, agent)
         self.turns = Turns(config, self.coordinator, store, agent, self.breaker)

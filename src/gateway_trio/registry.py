@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import trio
 
 from gateway_trio.catch_up import Commits
-from gateway_trio.core.events import Log
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Entry
+from gateway_trio.page_cache import PageCache
 from gateway_trio.quota import Quota
 from gateway_trio.saver import Saver
 from gateway_trio.sessions import KEYS_KEPT, PastWork, Session, entry_of
@@ -27,6 +29,9 @@ MAX_SESSIONS = 10_000
 
 #: Sessions that are looked at together for one that may be forgotten.
 _PAGE = 100
+
+#: What is read of a session at once, and becomes its log in one pass of the scheduler: a millisecond's worth.
+_AT_ONCE_BYTES = 64 * 1024
 
 
 class TooManySessions(Exception):
@@ -49,6 +54,7 @@ class Registry:
         self.commits = Commits()
         self.quota = Quota(store, each=each, most=None if store.durable else MAX_SESSIONS)
         self._store = store
+        self._pages = PageCache()
         self._sessions: dict[str, Session] = {}
         self._named: dict[tuple[str, str], Session] = {}
         self._reading = trio.Lock()
@@ -101,17 +107,34 @@ class Registry:
             row = await row_of()
             if row is None or row.id in self._sessions:
                 return
-            tail = await self._store.tail(row.id, keep_bytes=self.keep_bytes)
             keyed = await self._store.keyed(row.id, KEYS_KEPT)
-            log = Log.restored(self.keep_bytes, row.last, map(entry_of, tail))
+            log = Log.restored(self.keep_bytes, row.last)
+            for page in await self._tail(row.id):
+                log.restore(page)
+                await trio.lowlevel.checkpoint()
             session = self._keep(row, log)
             for work in keyed:
                 if work.key is not None and work.outcome is not None:
                     past = PastWork(work.id, work.digest, session, work.outcome, work.outcome_at)
                     session.remember(work.key, past)
 
+    async def _tail(self, session_id: str) -> list[list[Entry]]:
+        """Read a session's newest events as pages, the oldest first: all at once would hold everybody else up."""
+        pages: list[list[Entry]] = []
+        left, before = self.keep_bytes, None
+        while left > 0:
+            rows = await self._store.tail(session_id, before=before, keep_bytes=min(left, _AT_ONCE_BYTES))
+            if not rows:
+                break
+            pages.append([entry_of(row) for row in rows])
+            before = rows[0].number
+            left -= sum(entry.bytes for entry in pages[-1])
+        return pages[::-1]
+
     def _keep(self, row: AddSession | SessionRow, log: Log) -> Session:
-        session = Session(row, log, self._store, self.saver, self.commits, queue_limit=self.queue_limit)
+        session = Session(
+            row, log, self._store, self.saver, self.commits, pages=self._pages, queue_limit=self.queue_limit
+        )
         self._enter(session)
         if self._store.durable and len(self._sessions) > MAX_SESSIONS:
             for other in self._sessions.values():

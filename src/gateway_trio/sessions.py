@@ -10,16 +10,20 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+import trio
 from attrs import define, field
 
 from gateway_trio.agents import Usage
 from gateway_trio.catch_up import Commits
 from gateway_trio.core.commands import Role
-from gateway_trio.core.events import Change, Entry, Log
+from gateway_trio.core.cursor import Missing
+from gateway_trio.core.event_log import Log
+from gateway_trio.core.events import Change, Entry
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.session import Conversation
 from gateway_trio.core.text import Text
 from gateway_trio.journal import Journal, Reader
+from gateway_trio.page_cache import PageCache
 from gateway_trio.saver import Saver
 from gateway_trio.store import AddSession, EventRow, SessionRow, Store
 
@@ -74,6 +78,7 @@ class Session(Journal):
         saver: Saver,
         commits: Commits,
         *,
+        pages: PageCache,
         queue_limit: int,
     ) -> None:
         super().__init__(row.id, log, store, saver.add, commits)
@@ -85,6 +90,8 @@ class Session(Journal):
         self.requests: dict[str, Request] = {}  #: the open permission requests, by id
         self._keyed: dict[str, Work] = {}
         self._holders = 0
+        self._pages = pages
+        self._paging = trio.Lock()
 
     @property
     def in_hand(self) -> bool:
@@ -104,9 +111,22 @@ class Session(Journal):
         """Whether this principal may see and use the session: its owner, and every admin."""
         return principal.name == self.owner or principal.role is Role.ADMIN
 
-    async def page(self, start: int) -> list[Entry]:
-        """Return stored events from `start` on, as many as are read at a time. Raises `StoreUnavailable`."""
-        return [entry_of(row) for row in await self._store.events(self.id, start, keep_bytes=_PAGE_BYTES)]
+    def kept_page(self, asked: Missing) -> Sequence[Entry] | None:
+        """Return what a cursor asked for, if it was read a short while ago."""
+        return self._pages.get(self.id, asked.start)
+
+    async def page(self, asked: Missing) -> Sequence[Entry]:
+        """Return stored events from where a cursor asks for them, a page. Raises `StoreUnavailable`.
+
+        One at a time reads the store, so that those behind it find the page that they want.
+        """
+        async with self._paging:
+            page = self.kept_page(asked)
+            if page is None:
+                rows = await self._store.events(self.id, asked.start, keep_bytes=_PAGE_BYTES)
+                page = [entry_of(row) for row in rows if row.number < asked.before]
+                self._pages.put(self.id, asked.start, page)
+            return page
 
     async def entry(self, number: int) -> Entry | None:
         """Return an event from the log or the store, None if it is not kept. Raises `StoreUnavailable`."""

@@ -36,7 +36,7 @@ from gateway_trio.core.jsonrpc import (
 )
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.permission import Asked
-from gateway_trio.dialects.acp_frames import ROOM, commands_update, frames_of, usage_update
+from gateway_trio.dialects.acp_frames import ROOM, commands_update, usage_update
 from gateway_trio.dialects.acp_operations import OperatorMethods
 from gateway_trio.dialects.acp_permissions import PermissionMethods
 from gateway_trio.dialects.acp_prompts import PromptMethods
@@ -195,12 +195,17 @@ class AcpDialect:
 
     def _render(self, attachment: Attachment, piece: Piece | Lost) -> list[str]:
         ended = self._permissions.ended()
+        session = attachment.session
         match piece:
             case Piece(Entry(body=Asked() as asked, open=True) as entry):
-                return [*ended, *self._permissions.ask(attachment.session, entry, asked)]
+                return [*ended, *self._permissions.ask(session, entry, asked)]
             case Piece(Entry(body=Change(ends=True) as change)):
-                return [*ended, *frames_of(attachment.session.id, piece), *self.prompts.ended(change)]
-        return [*ended, *frames_of(attachment.session.id, piece)]
+                return [
+                    *ended,
+                    *self.gateway.frames.frames_of(session, piece),
+                    *self.prompts.ended(change),
+                ]
+        return [*ended, *self.gateway.frames.frames_of(session, piece)]
 
     def _idle(self, attachment: Attachment) -> list[str]:
         if overdue := self._permissions.ended() + self.prompts.overdue(attachment):

@@ -10,7 +10,7 @@ from attrs import define, field
 
 from gateway_trio.agents import Usage
 from gateway_trio.core.cursor import Cursor, Lost, Missing, Piece
-from gateway_trio.core.events import Mark
+from gateway_trio.core.event_log import Mark
 from gateway_trio.core.jsonrpc import CLOSES
 from gateway_trio.log import get_logger
 from gateway_trio.sessions import Session
@@ -116,6 +116,9 @@ class Attachments:
             if piece is None:
                 return self._idle(attachment)
             if isinstance(piece, Missing):
+                if (page := attachment.session.kept_page(piece)) is not None:
+                    attachment.cursor.give(piece, page)
+                    continue
                 attachment.fetching = True
                 self._connection.nursery.start_soon(self._fetch, attachment, piece)
                 return []
@@ -124,7 +127,7 @@ class Attachments:
 
     async def _fetch(self, attachment: Attachment, asked: Missing) -> None:
         try:
-            attachment.cursor.give(asked, await attachment.session.page(asked.start))
+            attachment.cursor.give(asked, await attachment.session.page(asked))
         except StoreUnavailable as fault:
             log.warning("not read", session=attachment.session.id, start=asked.start, error=str(fault))
             self._connection.close(CLOSES["internal"])
