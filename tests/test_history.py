@@ -9,8 +9,8 @@ from gateway_trio.core.history import NEW_CONVERSATION
 from gateway_trio.history import Past, last_prompt
 
 
-def history_of(log, *, without=None):
-    return tuple(Past(log, without=without))
+def history_of(log, *, before=None):
+    return tuple(Past(log, before=before))
 
 
 def user(text):
@@ -104,7 +104,7 @@ def test_after_a_cut_the_words_are_there_once_and_the_partial_answer_is_marked(o
     session.turn("b", "nothing said", None, outcome)
     session.queue("c", "go on")
     session.change("c", "running")
-    assert history_of(session.log, without="c") == (
+    assert history_of(session.log, before="c") == (
         user("tell me"),
         said("It is", interrupted=True),
         user("nothing said"),
@@ -117,9 +117,9 @@ def test_the_one_that_asks_is_left_out_and_so_is_what_waits():
     session.queue("b", "two")
     session.change("b", "running")
     session.queue("c", "three")
-    assert history_of(session.log, without="b") == (user("one"), said("1"))
+    assert history_of(session.log, before="b") == (user("one"), said("1"))
     session.change("c", "cancelled")
-    assert history_of(session.log, without="b") == (user("one"), said("1")), "it never ran"
+    assert history_of(session.log, before="b") == (user("one"), said("1")), "it never ran"
 
 
 def test_execs_are_seen_by_no_model():
@@ -174,7 +174,7 @@ def test_one_that_runs_again_leaves_out_what_it_replaces():
     session.turn("a", "try", "fail", "failed")
     session.queue("b", "try", replaces="a")
     session.change("b", "running")
-    assert history_of(session.log, without="b") == ()
+    assert history_of(session.log, before="b") == ()
 
 
 def test_a_retry_that_never_ran_replaces_nothing():

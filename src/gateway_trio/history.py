@@ -22,13 +22,13 @@ class Past(Sequence[HistoryItem]):
 
     Args:
         log: the session's.
-        without: a turn to leave out, the one that asks; None for none.
+        before: the turn that asks, to which those that ran before it are its past; None for all.
 
     """
 
-    def __init__(self, log: Log, *, without: str | None = None) -> None:
+    def __init__(self, log: Log, *, before: str | None = None) -> None:
         self._log = log
-        self._without = without
+        self._before = before
         self._items: tuple[HistoryItem, ...] | None = None
 
     def __len__(self) -> int:
@@ -53,7 +53,7 @@ class Past(Sequence[HistoryItem]):
         return self._items
 
     def _newest(self, count: int | None) -> tuple[HistoryItem, ...]:
-        turns = self._log.history.newest(without=self._without)
+        turns = self._log.history.newest(before=self._before)
         items = (item for turn in turns for item in reversed(_items(turn)))
         return tuple(itertools.islice(items, count))[::-1]
 

@@ -112,7 +112,7 @@ class _Tree:
     ) -> None:
         gateway, coordinator = self._gateway, self._coordinator
         async with trio.open_nursery() as agents:
-            gateway.turns.agents = gateway.breaker.agents = agents
+            gateway.turns.runner.agents = gateway.breaker.agents = agents
             came_to_its_end = False
             try:
                 await self._house(listeners, task_status)

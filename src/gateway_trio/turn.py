@@ -12,11 +12,12 @@ from attrs import evolve, frozen
 
 from gateway_trio.agents import Agent, AgentError, BackendUnavailable, Emit, unavailable_in
 from gateway_trio.agents import Turn as View
+from gateway_trio.core.breaker import asked_wait
 from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.permission import CANCELLED
 from gateway_trio.core.session import Busy, Place, TurnState
-from gateway_trio.log import get_logger
+from gateway_trio.log import bind, get_logger
 from gateway_trio.sessions import Session
 
 if TYPE_CHECKING:
@@ -160,6 +161,22 @@ class Turn(Place):
         if self._error is None:
             return TurnState.COMPLETED, None, None
         return (TurnState.FAILED, *_explain(self.id, self._error))
+
+    def change(self, state: TurnState, **more: Any) -> Change:
+        """Return the event that says so. `more` are fields of `Change`, and `message`, a sentence for the user."""
+        message = more.pop("message", None)
+        facts: dict[str, Any] = {"message": message} if message else {}
+        if self.unavailable is not None:
+            again = asked_wait(self.unavailable.retry_after_seconds)
+            facts |= {} if again is None else {"retryAfterMs": math.ceil(again * 1000)}
+        ends = state not in (TurnState.QUEUED, TurnState.RUNNING)
+        more["stop_reason"] = self.stop_reason if state is TurnState.COMPLETED else None
+        seq = more.pop("seq", self.seq)
+        return Change("turn", self.id, state.value, seq, ends, self.ask.key, facts=facts or None, **more)
+
+    def bind_log(self) -> None:
+        """Say on each line of this task whose turn it is: not that of whoever let it start."""
+        bind(session=self.session.id, turn=self.id, principal=self.ask.principal)
 
     @property
     def unavailable(self) -> BackendUnavailable | None:

@@ -1,40 +1,26 @@
-"""Turns: admission, the queue, running, the outcome.
+"""All turns of a gateway: which prompt is taken, which turn is next, and who may end one.
 
-A turn is two tasks. The *turn task*, in the nursery `turns`, owns the outcome, the time limits and the saving.
-The agent's *body* runs in the nursery `agents`, the outermost, under a scope of its own. So an agent that
-ignores its cancellation costs its own turn and not the drain: after `cleanup_seconds` the turn task records
-the outcome without it, and leaves.
-
-`admit` and `advance` are synchronous: between the look at the phase and the task there is no checkpoint. A
-body is started in `agents` by the turn task, which stands in a nursery inside it, so that one is always open.
+`admit` and `advance` are synchronous: between the look at the phase and the task there is no checkpoint. What the
+task of one turn does is in `turn_runner.py`.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import trio
 
-from gateway_trio.agents import (
-    Agent,
-)
-from gateway_trio.agents import Turn as View
+from gateway_trio.agents import Agent
 from gateway_trio.breaker import Breaker
 from gateway_trio.config import Config
-from gateway_trio.core.breaker import asked_wait
-from gateway_trio.core.events import Body, Change, Prompt
+from gateway_trio.core.events import Change, Prompt
 from gateway_trio.core.jsonrpc import Problem, problem
 from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
-from gateway_trio.emissions import emit_for
-from gateway_trio.history import Past
-from gateway_trio.log import bind, get_logger
-from gateway_trio.permissions import asker_for
+from gateway_trio.log import get_logger
 from gateway_trio.sessions import Session
-from gateway_trio.store import AddTurn, MoveTurn, Store, StoreUnavailable
+from gateway_trio.store import AddTurn, Store, StoreUnavailable
 from gateway_trio.turn import Ask, Turn
+from gateway_trio.turn_runner import TurnRunner
 
 __all__ = ["ABANDONED_LIMIT", "Turns"]
 
@@ -49,21 +35,27 @@ _DRAINING = "The gateway is draining; nothing was sent to the agent. Quick comma
 
 
 class Turns:
-    """All turns of a gateway. `nursery` and `agents` are the two nurseries of the tree, set when they open."""
+    """The turns of all sessions. `nursery` is that of the turn tasks, set when it opens."""
 
     nursery: trio.Nursery
-    agents: trio.Nursery
 
     def __init__(
         self, config: Config, coordinator: Coordinator, store: Store, agent: Agent, breaker: Breaker
     ) -> None:
-        self.config = config
+        self.runner = TurnRunner(config, coordinator, agent, breaker, self._ended)
         self._coordinator = coordinator
         self._breaker = breaker
         self._store = store
-        self._agent = agent
-        self._limiter = trio.CapacityLimiter(40)
         self._live: dict[str, Turn] = {}
+
+    @property
+    def config(self) -> Config:
+        """What goes for turns from now on; a reload sets it."""
+        return self.runner.config
+
+    @config.setter
+    def config(self, config: Config) -> None:
+        self.runner.config = config
 
     # --- admission: one synchronous step ---
 
@@ -92,17 +84,17 @@ class Turns:
 
     async def _accept(self, turn: Turn, busy: Busy, position: int) -> None:
         """Store the prompt; only then is it accepted. The task that `admit` started."""
-        self._bind(turn)
+        turn.bind_log()
         session, ask = turn.session, turn.ask
         row = AddTurn(turn.id, session.id, ask.key, ask.digest, principal=ask.principal)
 
         def bodies(seq: int) -> list[Prompt | Change]:
             prompt = Prompt(ask.text, "turn", ask.blocks, ask.sender, ask.replaces)
-            return [prompt, self._change(turn, TurnState.QUEUED, seq=seq, position=position)]
+            return [prompt, turn.change(TurnState.QUEUED, seq=seq, position=position)]
 
         stored = False
         try:
-            with trio.CancelScope(shield=True, deadline=self._limit()):
+            with trio.CancelScope(shield=True, deadline=self.runner.limit()):
                 turn.seq = (await session.record(turn.id, bodies, row))[0].number
                 stored = True
         except StoreUnavailable as fault:
@@ -147,125 +139,12 @@ class Turns:
         turn = session.conversation.start()
         if turn is not None:
             self._coordinator.turns.add(turn)
-            self.nursery.start_soon(self._run, turn)
+            self.nursery.start_soon(self.runner.run, turn)
 
-    async def _run(self, turn: Turn) -> None:
-        self._bind(turn)
-        limits = self.config.session
-        turn.began = trio.current_time()
-        waited = False
-        outcome: tuple[TurnState, str | None, str | None] = (TurnState.INTERRUPTED, "cut", None)
-        try:
-            if await self._begin(turn):
-                view = self._view(turn)
-                self.agents.start_soon(turn.body, self._agent, view, emit_for(turn))
-                waited = await turn.wait(
-                    idle_seconds=limits.turn_idle_seconds,
-                    turn_seconds=limits.turn_seconds,
-                    cleanup_seconds=self.config.drain.cleanup_seconds,
-                )
-                outcome = turn.outcome()
-                self._breaker.turn_ended(outcome[0], turn.unavailable)
-                if not waited:
-                    self._abandon(turn)
-            else:
-                outcome = (TurnState.FAILED, "store_unavailable", "the store would not take the turn")
-        finally:
-            self._coordinator.timeline.turn_stopped()
-            with trio.CancelScope(shield=True, deadline=self._limit()):
-                await self._record(turn, *outcome)
-
-    async def _begin(self, turn: Turn) -> bool:
-        """Store that it runs, before it does."""
-        move = MoveTurn(turn.id, frozenset({TurnState.QUEUED}), TurnState.RUNNING)
-        try:
-            with trio.CancelScope(shield=True, deadline=self._limit()):
-                await turn.session.record(turn.id, lambda _: [self._change(turn, TurnState.RUNNING)], move)
-                return True
-        except StoreUnavailable as fault:
-            log.warning("turn not started", turn=turn.id, error=str(fault))
-        return False
-
-    def _view(self, turn: Turn) -> View:
-        ask = asker_for(
-            turn,
-            lapse_seconds=self.config.session.permission_seconds,
-            store_seconds=self.config.drain.cleanup_seconds,
-        )
-        return View(
-            turn.session.id, turn.id, turn.ask.text, turn.ask.blocks, Past(turn.session.log, without=turn.id),
-            turn.ask.principal, turn.draining, self._limiter, ask,
-        )  # fmt: skip
-
-    def _abandon(self, turn: Turn) -> None:
-        """Name a body that ignores its cancellation; it is taken off the list when it ends after all."""
-        timeline = self._coordinator.timeline
-        timeline.turn_abandoned(turn.id)
-        log.warning("agent ignores its cancellation", turn=turn.id, session=turn.session.id)
-
-        async def until_it_ends() -> None:
-            await turn.until_done()
-            timeline.turn_let_go(turn.id)
-
-        self.agents.start_soon(until_it_ends)
-
-    # --- the outcome ---
-
-    async def _drop(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
-        self._bind(turn)
-        with trio.CancelScope(shield=True, deadline=self._limit()):
-            await self._record(turn, outcome, reason, None)
-
-    async def _record(self, turn: Turn, outcome: TurnState, reason: str | None, message: str | None) -> None:
-        """Store and log the one outcome, then let the next turn start.
-
-        Called in a shield with a limit; where the store is slower than that, the log has the outcome alone.
-        """
-        ran = turn.state is TurnState.RUNNING
-        sources = frozenset({TurnState.QUEUED, TurnState.RUNNING})
-        turn.ended = change = self._change(turn, outcome, reason=reason, message=message)
-        entries = None
-        move = MoveTurn(turn.id, sources, outcome)
-
-        def bodies(_: int) -> list[Body]:
-            return turn.session.log.last_words(change)
-
-        try:
-            entries = await turn.session.record(turn.id, bodies, move)
-        except StoreUnavailable as fault:
-            log.warning("outcome not stored", turn=turn.id, outcome=outcome.value, error=str(fault))
-        finally:
-            if entries is None:
-                entries = turn.session.insist(turn.id, bodies, move)
-            turn.ended_at = entries[-1].number
-            turn.close()
-            if ran:
-                turn.session.conversation.end(turn, outcome)
-            self._live.pop(turn.id, None)
-            self._coordinator.turns.discard(turn)
-            self._coordinator.timeline.turn_ended(outcome, ran=ran)
-            self._coordinator.tally.turn_ended(outcome, trio.current_time() - turn.began if ran else None)
-            self.advance(turn.session)
-            self._coordinator.poke()
-
-    def _change(self, turn: Turn, state: TurnState, **more: Any) -> Change:
-        message = more.pop("message", None)
-        facts: dict[str, Any] = {"message": message} if message else {}
-        if turn.unavailable is not None:
-            again = asked_wait(turn.unavailable.retry_after_seconds)
-            facts |= {} if again is None else {"retryAfterMs": math.ceil(again * 1000)}
-        ends = state not in (TurnState.QUEUED, TurnState.RUNNING)
-        more["stop_reason"] = turn.stop_reason if state is TurnState.COMPLETED else None
-        seq = more.pop("seq", turn.seq)
-        return Change("turn", turn.id, state.value, seq, ends, turn.ask.key, facts=facts or None, **more)
-
-    def _bind(self, turn: Turn) -> None:
-        """Say on each line of this task whose turn it is: not that of whoever let it start."""
-        bind(session=turn.session.id, turn=turn.id, principal=turn.ask.principal)
-
-    def _limit(self) -> float:
-        """When a commit is given up: no store may hold anything longer than `cleanup_seconds`."""
-        return trio.current_time() + self.config.drain.cleanup_seconds
+    def _ended(self, turn: Turn) -> None:
+        """A turn has its outcome: the next one may start."""
+        self._live.pop(turn.id, None)
+        self.advance(turn.session)
 
     # --- what others ask of turns ---
 
@@ -303,7 +182,7 @@ class Turns:
         """End one that waits: its outcome is recorded by a task that is counted like a running turn."""
         turn.session.conversation.drop(turn, outcome)
         self._coordinator.turns.add(turn)
-        self.nursery.start_soon(self._drop, turn, outcome, reason)
+        self.nursery.start_soon(self.runner.drop, turn, outcome, reason)
 
     def stop(self, session: Session) -> tuple[Turn | None, list[Turn]]:
         """Cancel the running turn and the queue; return what ran and what was dropped."""

@@ -5,6 +5,7 @@ So that a turn of a long conversation costs no more than one of a short one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 
 from attrs import define, field
@@ -34,13 +35,17 @@ class History:
         self._turns: dict[str, PastTurn] = {}
         self._ran: dict[str, PastTurn] = {}  #: in the order in which they ran
 
-    def newest(self, *, without: str | None = None) -> Iterator[PastTurn]:
+    def newest(self, *, before: str | None = None) -> Iterator[PastTurn]:
         """Return the turns that ran, the newest first; to be used up before the log changes.
 
-        `without` is one to leave out. One that was run again is left out too.
+        With `before`, those that ran before this one. One that was run again is left out.
         """
-        for id_, turn in reversed(self._ran.items()):
-            if id_ != without and not turn.ran_again:
+        ran = reversed(self._ran.items())
+        if before is not None:
+            ran = itertools.dropwhile(lambda item: item[0] != before, ran)
+            next(ran, None)
+        for _, turn in ran:
+            if not turn.ran_again:
                 yield turn
 
     def add(self, entry: Entry) -> None:
