@@ -1,5 +1,7 @@
 """`check_store` finds what is wrong with a store: each of these breaks one promise, and is told so."""
 
+import math
+
 import pytest
 import trio
 from attrs import evolve
@@ -93,8 +95,13 @@ class NothingGrows(Sound):
 
 
 class NewestLast(Sound):
-    async def keyed(self, session_id, limit):
-        return (await super().keyed(session_id, limit))[::-1]
+    async def keyed(self, session_id, limit, *, since=math.inf):
+        return (await super().keyed(session_id, limit, since=since))[::-1]
+
+
+class ForgetsTheDay(Sound):
+    async def keyed(self, session_id, limit, *, since=math.inf):
+        return await super().keyed(session_id, limit)
 
 
 class NothingWaits(Sound):
@@ -132,7 +139,7 @@ class Shuffled(Sound):
 
 
 BROKEN = [
-    HalfDone, Lenient, NeverTakesBack, NeverLate, NoTexts, AlwaysLate, OpenToAll, OldestFirst, NoPages, TailOfNothing, OnlyTheEnd,
+    HalfDone, Lenient, NeverTakesBack, NeverLate, NoTexts, AlwaysLate, OpenToAll, OldestFirst, NoPages, TailOfNothing, OnlyTheEnd, ForgetsTheDay,
     NothingGrows, NewestLast, NothingWaits, OwnsNothing, SaysItIsDurable, Shared, Shuffled,
 ]  # fmt: skip
 

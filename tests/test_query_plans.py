@@ -39,7 +39,7 @@ READS = {
     "tail": lambda db: reads.tail(db, "s", None, 10_000),
     "tail before": lambda db: reads.tail(db, "s", 4, 10_000),
     "growing": lambda db: reads.growing(db, "s", 3),
-    "keyed": lambda db: reads.keyed(db, "s", 10),
+    "keyed": lambda db: reads.keyed(db, "s", 10, 0.0),
     "unfinished": reads.unfinished,
 }
 CHANGES = (

@@ -7,7 +7,7 @@ import trio.testing
 from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Change
 from gateway_trio.registry import Registry, TooManySessions
-from gateway_trio.sessions import KEYS_KEPT, PastWork
+from gateway_trio.sessions import DAY_SECONDS, KEYS_KEPT, KEYS_OF_A_DAY, PastWork
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.testing import FailingStore
 from gateway_trio.tokens import Principal
@@ -121,11 +121,32 @@ async def test_nobody_gets_one_that_is_about_to_go(registry, store, autojump_clo
     assert oldest.id not in await ids(store)
 
 
+def remembered(session, times):
+    """Let the session remember a key for each time; return the numbers of those that it knows then.
+
+    The first one has not ended.
+    """
+    over = Change("turn", "t", "completed", 1, ends=True)
+    for number, at in enumerate(times):
+        ended = None if number == 0 else over
+        session.remember(str(number), PastWork(f"t{number}", "", session, ended, 2), at)
+    return [number for number, _ in enumerate(times) if session.joined(str(number)) is not None]
+
+
 async def test_the_newest_keys_are_kept_and_those_of_what_has_not_ended(registry):
     session = await registry.create(ANN)
-    over = Change("turn", "t", "completed", 1, ends=True)
-    for number in range(KEYS_KEPT + 10):
-        ended = None if number == 0 else over
-        session.remember(str(number), PastWork(f"t{number}", "", session, ended, 2))
-    kept = [number for number in range(KEYS_KEPT + 10) if session.joined(str(number)) is not None]
-    assert kept == [0, *range(11, KEYS_KEPT + 10)]
+    two_days_apart = [number * 2 * DAY_SECONDS for number in range(KEYS_KEPT + 10)]
+    assert remembered(session, two_days_apart) == [0, *range(11, KEYS_KEPT + 10)]
+
+
+async def test_the_keys_of_a_day_are_kept(registry):
+    session = await registry.create(ANN)
+    each = DAY_SECONDS / (2 * KEYS_KEPT)
+    kept = remembered(session, [number * each for number in range(4 * KEYS_KEPT)])
+    assert kept == [0, *range(4 * KEYS_KEPT - 1 - 2 * KEYS_KEPT, 4 * KEYS_KEPT)]
+
+
+async def test_so_many_keys_of_one_day_are_too_many(registry):
+    session = await registry.create(ANN)
+    kept = remembered(session, [1.0] * (KEYS_OF_A_DAY + 10))
+    assert kept == [0, *range(11, KEYS_OF_A_DAY + 10)]

@@ -106,7 +106,9 @@ class OnDisk:
         yield [reads.events(db, s, start, ALL) for s in SESSIONS for start in (0, 1, 5)]
         yield [reads.tail(db, s, before, ALL) for s in SESSIONS for before in (None, 3)]
         yield [list(reads.growing(db, s, after)) for s in SESSIONS for after in range(13)]
-        yield [bare(reads.keyed(db, s, limit)) for s in SESSIONS for limit in (1, 9)]
+        yield [
+            bare(reads.keyed(db, s, limit, since)) for s in SESSIONS for limit in (1, 9) for since in (0.0, 1e12)
+        ]
         yield bare(reads.unfinished(db))
 
 
@@ -118,7 +120,12 @@ async def read_memory(store):
     yield [await store.events(s, start, keep_bytes=ALL) for s in SESSIONS for start in (0, 1, 5)]
     yield [await store.tail(s, before=before, keep_bytes=ALL) for s in SESSIONS for before in (None, 3)]
     yield [list(await store.growing(s, after)) for s in SESSIONS for after in range(13)]
-    yield [bare(await store.keyed(s, limit)) for s in SESSIONS for limit in (1, 9)]
+    yield [
+        bare(await store.keyed(s, limit, since=since))
+        for s in SESSIONS
+        for limit in (1, 9)
+        for since in (0.0, 1e12)
+    ]
     yield bare(await store.unfinished())
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -160,7 +161,7 @@ class Desk:
         if isinstance(work, Problem):
             asker.refuse(work)
         else:
-            prompted.session.remember(prompted.key, work)
+            prompted.session.remember(prompted.key, work, time.time())
             self._follow(asker, work)
 
     def _follow(self, asker: Asker, work: Work) -> None:

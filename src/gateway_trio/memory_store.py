@@ -7,6 +7,7 @@ second copy of them unless it is told to. The newest rows of each kind are kept.
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
@@ -223,9 +224,10 @@ class MemoryStore:
         messages = (r for r in rows if r.number <= after and isinstance(r.body, ev.Message))
         return [row.number for row in messages if row.owner not in ended]
 
-    async def keyed(self, session_id: str, limit: int) -> Sequence[Work]:
+    async def keyed(self, session_id: str, limit: int, *, since: float = math.inf) -> Sequence[Work]:
         found = [w for w in self._works.values() if w.session == session_id and w.key is not None]
-        return found[-limit:]
+        rest = itertools.takewhile(lambda work: work.at >= since, reversed(found[:-limit]))
+        return [*list(rest)[::-1], *found[-limit:]]
 
     async def unfinished(self) -> Sequence[Work]:
         return [work for work in self._works.values() if work.state not in OUTCOMES]

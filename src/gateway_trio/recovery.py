@@ -61,7 +61,7 @@ async def _interrupt(session: Session, work: WorkRow, reason: str) -> None:
     change = Change("turn", work.id, TurnState.INTERRUPTED.value, work.seq, ends=True, key=work.key, reason=reason)
     move = MoveTurn(work.id, _NOT_ENDED, TurnState.INTERRUPTED)
     entries = await session.record(work.id, lambda _: session.log.last_words(change), move)
-    session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[-1].number))
+    session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[-1].number), work.at)
 
 
 async def _queue(gateway: Gateway, session: Session, work: WorkRow) -> None:
@@ -75,7 +75,7 @@ async def _queue(gateway: Gateway, session: Session, work: WorkRow) -> None:
     )
     turn = Turn(session, ask, work.id)
     turn.seq = work.seq
-    session.remember(work.key, turn)
+    session.remember(work.key, turn, work.at)
     gateway.turns.restore(turn)
 
 
@@ -101,7 +101,7 @@ async def _end_exec(gateway: Gateway, work: WorkRow, session: Session | None) ->
         stop_reason="end_turn",
     )  # fmt: skip
     entries = await session.record(work.id, lambda _: [change], end, admin=admin)
-    session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[0].number))
+    session.remember(work.key, PastWork(work.id, work.digest, session, change, entries[0].number), work.at)
 
 
 def _message(_: int) -> Sequence[Body]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from gateway_trio.core.events import Entry
 from gateway_trio.page_cache import PageCache
 from gateway_trio.quota import Quota
 from gateway_trio.saver import Saver
-from gateway_trio.sessions import KEYS_KEPT, PastWork, Session, entry_of
+from gateway_trio.sessions import DAY_SECONDS, KEYS_KEPT, PastWork, Session, entry_of
 from gateway_trio.store import AddSession, SessionRow, Store, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Registry:
             row = await row_of()
             if row is None or row.id in self._sessions:
                 return
-            keyed = await self._store.keyed(row.id, KEYS_KEPT)
+            keyed = await self._store.keyed(row.id, KEYS_KEPT, since=time.time() - DAY_SECONDS)
             log = Log.restored(self.keep_bytes, row.last)
             for page in await self._tail(row.id):
                 log.restore(page)
@@ -116,7 +117,7 @@ class Registry:
             for work in keyed:
                 if work.key is not None and work.outcome is not None:
                     past = PastWork(work.id, work.digest, session, work.outcome, work.outcome_at)
-                    session.remember(work.key, past)
+                    session.remember(work.key, past, work.at)
 
     async def _tail(self, session_id: str) -> list[list[Entry]]:
         """Read a session's newest events as pages, the oldest first: all at once would hold everybody else up."""

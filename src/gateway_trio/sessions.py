@@ -7,6 +7,7 @@ there are in `registry.py`.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -32,10 +33,12 @@ if TYPE_CHECKING:
     from gateway_trio.tokens import Principal
     from gateway_trio.turn import Turn
 
-__all__ = ["KEYS_KEPT", "PastWork", "Session", "Work", "entry_of"]
+__all__ = ["DAY_SECONDS", "KEYS_KEPT", "KEYS_OF_A_DAY", "PastWork", "Session", "Work", "entry_of"]
 
-#: Idempotency keys that a session remembers.
+#: Idempotency keys that a session remembers: the newest, and as many of the last day as it can.
 KEYS_KEPT = 1000
+KEYS_OF_A_DAY = 50_000
+DAY_SECONDS = 86_400.0
 
 #: What is read of a store at a time, for one cursor.
 _PAGE_BYTES = 32 * 1024
@@ -88,7 +91,7 @@ class Session(Journal):
         self.conversation: Conversation[Turn] = Conversation(queue_limit)
         self.usage: Usage | None = None  #: the newest; told, not stored
         self.requests: dict[str, Request] = {}  #: the open permission requests, by id
-        self._keyed: dict[str, Work] = {}
+        self._keyed: dict[str, tuple[Work, float]] = {}
         self._holders = 0
         self._pages = pages
         self._paging = trio.Lock()
@@ -160,20 +163,23 @@ class Session(Journal):
 
     def joined(self, key: str | None) -> Work | None:
         """Return the turn or exec that this idempotency key named before."""
-        return None if key is None else self._keyed.get(key)
+        found = None if key is None else self._keyed.get(key)
+        return None if found is None else found[0]
 
-    def remember(self, key: str | None, work: Work) -> None:
-        """Let a key name a turn or an exec, unless that is refused after all.
+    def remember(self, key: str | None, work: Work, at: float) -> None:
+        """Let a key name a turn or an exec that was sent at a time (Unix seconds), unless it is refused after all.
 
-        The newest keys are kept, and those of what has not ended, however old: else it could run twice at once.
+        The newest `KEYS_KEPT` are kept, and up to `KEYS_OF_A_DAY` that are not a day older than the newest. So are
+        those of what has not ended, however old: else it could run twice at once.
         """
         if key is None:
             return
-        self._keyed[key] = work
+        self._keyed[key] = work, at
         work.refused.append(lambda _: self._keyed.pop(key, None))
         if len(self._keyed) > KEYS_KEPT:
-            ended = (old for old, of in self._keyed.items() if of.ended is not None)
-            if (oldest := next(ended, None)) is not None:
+            ended = ((old, since) for old, (of, since) in self._keyed.items() if of.ended is not None)
+            oldest, since = next(ended, ("", math.inf))
+            if since < at - DAY_SECONDS or (oldest and len(self._keyed) > KEYS_OF_A_DAY):
                 del self._keyed[oldest]
 
 

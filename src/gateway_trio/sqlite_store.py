@@ -6,6 +6,7 @@ it was writing; another one reads. The gateway's loop waits for neither, and nei
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -127,8 +128,8 @@ class SqliteStore:
         found: Sequence[int] = await self._read(reads.growing, session_id, after)
         return found
 
-    async def keyed(self, session_id: str, limit: int) -> Sequence[Work]:
-        found: Sequence[Work] = await self._read(reads.keyed, session_id, limit)
+    async def keyed(self, session_id: str, limit: int, *, since: float = math.inf) -> Sequence[Work]:
+        found: Sequence[Work] = await self._read(reads.keyed, session_id, limit, since)
         return found
 
     async def unfinished(self) -> Sequence[Work]:

@@ -12,6 +12,7 @@ in which they were asked for, so these come after it, whatever became of it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
@@ -251,8 +252,11 @@ class Store(Protocol):
     async def growing(self, session_id: str, after: int) -> Sequence[int]:
         """Return the messages numbered `after` or lower whose turn or exec had not ended by `after`."""
 
-    async def keyed(self, session_id: str, limit: int) -> Sequence[Work]:
-        """Return the newest turns and execs of a session that have a key, oldest first."""
+    async def keyed(self, session_id: str, limit: int, *, since: float = math.inf) -> Sequence[Work]:
+        """Return turns and execs of a session that have a key, oldest first.
+
+        They are the newest `limit`, and of those before them the ones added at `since` (Unix seconds) or later.
+        """
 
     async def unfinished(self) -> Sequence[Work]:
         """Return the turns that wait or run and the execs that run, oldest first."""

@@ -174,9 +174,8 @@ class Turn:
     id: str
     text: str
     blocks: tuple[Mapping[str, Any], ...]
-    history: Sequence[
-        HistoryItem
-    ]  #: of this conversation, read when you ask for it; the newest are `history[-n:]`
+    #: Of this conversation, read when you ask for it; the newest are `history[-n:]`.
+    history: Sequence[HistoryItem]
     principal: str
     draining: trio.Event  #: set when a restart or a shutdown has begun: cut yourself short if you can
     _limiter: trio.CapacityLimiter

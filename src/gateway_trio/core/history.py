@@ -72,9 +72,9 @@ class History:
         """Let go of what the log does: a turn goes with its prompt, and a part of its answer with that."""
         match entry.body:
             case Prompt(lane="turn"):
-                del self._turns[entry.owner]
+                self._turns.pop(entry.owner, None)
                 self._ran.pop(entry.owner, None)
             case Message(Kind.ANSWER):
                 turn = self._turns.get(entry.owner)
                 if turn is not None:
-                    turn.answer.remove(entry)
+                    turn.answer = [part for part in turn.answer if part is not entry]

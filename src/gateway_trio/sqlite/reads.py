@@ -82,9 +82,16 @@ def growing(db: sqlite3.Connection, session_id: str, after: int) -> Sequence[int
     return [number for (number,) in rows]
 
 
-def keyed(db: sqlite3.Connection, session_id: str, limit: int) -> Sequence[Work]:
-    newest = f"{_WORK} WHERE session = ? AND key IS NOT NULL ORDER BY n DESC LIMIT ?"
-    return [_work(row) for row in reversed(db.execute(newest, (session_id, limit)).fetchall())]
+def keyed(db: sqlite3.Connection, session_id: str, limit: int, since: float) -> Sequence[Work]:
+    found: list[Work] = []
+    rows = db.execute(f"{_WORK} WHERE session = ? AND key IS NOT NULL ORDER BY n DESC", (session_id,))
+    with contextlib.closing(rows):
+        for row in rows:
+            work = _work(row)
+            if len(found) >= limit and work.at < since:
+                break
+            found.append(work)
+    return found[::-1]
 
 
 def unfinished(db: sqlite3.Connection) -> Sequence[Work]:

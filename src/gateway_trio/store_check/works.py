@@ -64,6 +64,9 @@ async def works_are_read_back(store: Store) -> None:
     )
     same([work.id for work in await store.keyed("works", 1)], ["works-2"], "the newest one with a key")
     same(list(await store.keyed("works of nobody", 9)), [], "those of no session")
+    for since, wanted in ((0.0, ["works-1", "works-2"]), (1e12, ["works-2"])):
+        names = [work.id for work in await store.keyed("works", 1, since=since)]
+        same(names, wanted, f"the newest one with a key, and those since {since}")
     left = [work.id for work in await store.unfinished() if work.id.startswith("works-")]
     same(left, [f"works-{number}" for number in (1, 2, 3, 4)], "what waits or runs, oldest first")
     await store.commit(
