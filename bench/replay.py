@@ -21,17 +21,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from figures import finish, line, spread
 from gateway import Program
-from gateway_trio.core.events import Change, Kind, Message, Prompt
-from gateway_trio.core.session import TurnState
-from gateway_trio.sqlite_store import SqliteStore
-from gateway_trio.store import AddEvent, AddSession, AddTurn, MoveTurn, SetText
 from swarm import Client, Swarm
+
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+import long_session
 
 CONFIG = """
 [server]
@@ -42,35 +42,7 @@ words_per_second = 1e6
 path = "{path}"
 """
 OURS = {"protocolVersion": 1, "clientCapabilities": {"_meta": {"gateway-trio": {}}}}
-SESSION = "s-long"
 TEXT = "An answer of about a hundred characters, so that it is neither long nor short, as most answers are. "
-
-#: Events of a turn: prompt, queued, running, message, completed.
-EACH = 5
-
-
-async def fill(path: Path, events: int) -> None:
-    """Write the session as a gateway would have."""
-    store = SqliteStore(path)
-    await store.open()
-    await store.commit([AddSession(SESSION, "local", None, "epoch")])
-    for start in range(0, events // EACH, 500):
-        changes = []
-        for number in range(start, min(start + 500, events // EACH)):
-            turn, seq = f"t{number}", number * EACH + 1
-            bodies = [
-                Prompt(f"question {number}", "turn"),
-                Change("turn", turn, "queued", seq, ends=False, position=0),
-                Change("turn", turn, "running", seq, ends=False),
-                Message(Kind.ANSWER),
-                Change("turn", turn, "completed", seq, ends=True, stop_reason="end_turn"),
-            ]
-            changes += [AddTurn(turn, SESSION, None, "", seq, "local")]
-            changes += [AddEvent(SESSION, seq + i, turn, body) for i, body in enumerate(bodies)]
-            changes += [SetText(SESSION, seq + 3, TEXT)]
-            changes += [MoveTurn(turn, frozenset({TurnState.QUEUED}), TurnState.COMPLETED)]
-        await store.commit(changes)
-    await store.aclose()
 
 
 class Loaders(Swarm):
@@ -92,7 +64,7 @@ def load(port: int, clients: int) -> None:
         client.call(1, "initialize", OURS)
     began = time.monotonic()
     for client in swarm.clients:
-        client.call(3, "session/load", {"sessionId": SESSION, "cwd": "/", "mcpServers": []})
+        client.call(3, "session/load", {"sessionId": long_session.ID, "cwd": "/", "mcpServers": []})
     swarm.pump(lambda: all(client.ended_at for client in swarm.clients), 900)
     print(json.dumps({"seconds": time.monotonic() - began, "updates": swarm.updates}))
 
@@ -164,7 +136,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "gateway.db"
-        trio.run(fill, path, asked.events)
+        trio.run(partial(long_session.fill, path, asked.events, text=TEXT))
         results: dict[str, object] = {}
         with Program(CONFIG.format(path=path)) as program:
             asker = Asker(program.port)

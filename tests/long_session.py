@@ -1,4 +1,4 @@
-"""A session of many events in a store, as a gateway would have written it."""
+"""A session of many events in a store, as a gateway would have written it. `bench/replay.py` uses it too."""
 
 from __future__ import annotations
 
@@ -15,8 +15,11 @@ ID = "s-long"
 EACH = 5
 
 
-async def fill(path: Path, events: int) -> None:
-    """Write the session, of `local`, to a new store; `events` is a multiple of 5."""
+async def fill(path: Path, events: int, *, text: str = "answer ") -> None:
+    """Write the session, of `local`, to a new store; `events` is a multiple of 5.
+
+    Its answers are `text` and a number.
+    """
     store = SqliteStore(path)
     await store.open()
     await store.commit([AddSession(ID, "local", None, "epoch")])
@@ -33,7 +36,7 @@ async def fill(path: Path, events: int) -> None:
             ]
             changes += [AddTurn(turn, ID, None, "", seq, "local")]
             changes += [AddEvent(ID, seq + i, turn, body) for i, body in enumerate(bodies)]
-            changes += [SetText(ID, seq + 3, f"answer {number}")]
+            changes += [SetText(ID, seq + 3, f"{text}{number}")]
             changes += [MoveTurn(turn, frozenset({TurnState.QUEUED}), TurnState.COMPLETED)]
         await store.commit(changes)
     await store.aclose()
