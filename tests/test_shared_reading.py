@@ -1,5 +1,7 @@
 """What is read and made for one client of a session serves the others too. In virtual time."""
 
+import contextlib
+
 import pytest
 import trio
 
@@ -33,6 +35,19 @@ class CountingStore(KeptStore):
         return await super().events(session_id, start, keep_bytes=keep_bytes)
 
 
+@contextlib.asynccontextmanager
+async def long_session():
+    """A gateway with a session of which most is in the store alone."""
+    store = CountingStore()
+    with trio.fail_after(3600):
+        async with open_gateway(SMALL, agent=ScriptedAgent({"go": ["answer " * 100]}), store=store) as lab:
+            writer = await lab.acp()
+            session = await writer.new_session()
+            for _ in range(TURNS):
+                await writer.prompt(session, "go")
+            yield store, lab, session
+
+
 async def load(lab, session):
     client = await lab.acp()
     await client.call("session/load", {"sessionId": session, "cwd": "/", "mcpServers": []})
@@ -45,48 +60,36 @@ def told(client):
 
 
 async def test_those_who_load_at_once_share_what_is_read(autojump_clock):
-    store = CountingStore()
-    with trio.fail_after(3600):
-        async with open_gateway(SMALL, agent=ScriptedAgent({"go": ["answer " * 100]}), store=store) as lab:
-            writer = await lab.acp()
-            session = await writer.new_session()
-            for _ in range(TURNS):
-                await writer.prompt(session, "go")
-            alone = await load(lab, session)
-            once, store.read = store.read, []
-            assert len(once) > 5, "most of it is not in memory"
-            loaded = []
+    async with long_session() as (store, lab, session):
+        alone = await load(lab, session)
+        once, store.read = store.read, []
+        assert len(once) > 5, "most of it is not in memory"
+        loaded = []
 
-            async def another():
-                loaded.append(await load(lab, session))
+        async def another():
+            loaded.append(await load(lab, session))
 
-            async with trio.open_nursery() as nursery:
-                for _ in range(CLIENTS):
-                    nursery.start_soon(another)
-            assert len(told(alone)) == TURNS * 5
-            assert [told(client) for client in loaded] == [told(alone)] * CLIENTS
-            assert store.read == [], "all pages were still there"
+        async with trio.open_nursery() as nursery:
+            for _ in range(CLIENTS):
+                nursery.start_soon(another)
+        assert len(told(alone)) == TURNS * 5
+        assert [told(client) for client in loaded] == [told(alone)] * CLIENTS
+        assert store.read == [], "all pages were still there"
 
 
 async def test_one_that_goes_while_it_reads_leaves_the_page_to_the_next(autojump_clock):
-    store = CountingStore()
-    with trio.fail_after(3600):
-        async with open_gateway(SMALL, agent=ScriptedAgent({"go": ["answer " * 100]}), store=store) as lab:
-            writer = await lab.acp()
-            session = await writer.new_session()
-            for _ in range(TURNS):
-                await writer.prompt(session, "go")
-            goes, stays = await lab.acp(), await lab.acp()
-            params = {"sessionId": session, "cwd": "/", "mcpServers": []}
-            await goes.ask("session/load", params)
-            await store.reading.wait()
-            assert store.read == [1], "it is reading"
-            asked = await stays.ask("session/load", params)
-            await trio.sleep(0.001)
-            await goes.websocket.aclose()
-            await stays.answer(asked)
-            assert store.read[:2] == [1, 1]
-            assert next(ours_of(frame)["seq"] for frame in stays.frames if ours_of(frame).get("seq")) == 1
+    async with long_session() as (store, lab, session):
+        goes, stays = await lab.acp(), await lab.acp()
+        params = {"sessionId": session, "cwd": "/", "mcpServers": []}
+        await goes.ask("session/load", params)
+        await store.reading.wait()
+        assert store.read == [1], "it is reading"
+        asked = await stays.ask("session/load", params)
+        await trio.sleep(0.001)
+        await goes.websocket.aclose()
+        await stays.answer(asked)
+        assert store.read[:2] == [1, 1]
+        assert next(ours_of(frame)["seq"] for frame in stays.frames if ours_of(frame).get("seq")) == 1
 
 
 # --- the caches ---
