@@ -22,6 +22,7 @@ PURE = {
     "enum",
     "errno",
     "heapq",
+    "itertools",
     "json",
     "math",
     "re",
