@@ -4,12 +4,13 @@ import pytest
 import trio
 import trio.testing
 
-from gateway_trio.core.commands import Role
+from gateway_trio import Config
+from gateway_trio.core.commands import ExecCommand, Role
 from gateway_trio.core.events import Change
 from gateway_trio.registry import Registry, TooManySessions
 from gateway_trio.sessions import DAY_SECONDS, KEYS_KEPT, KEYS_OF_A_DAY, PastWork
 from gateway_trio.store import StoreUnavailable
-from gateway_trio.testing import FailingStore
+from gateway_trio.testing import FailingStore, ScriptedAgent, open_gateway
 from gateway_trio.tokens import Principal
 
 ANN = Principal("ann", Role.USER)
@@ -150,3 +151,29 @@ async def test_so_many_keys_of_one_day_are_too_many(registry):
     session = await registry.create(ANN)
     kept = remembered(session, [1.0] * (KEYS_OF_A_DAY + 10))
     assert kept == [0, *range(11, KEYS_OF_A_DAY + 10)]
+
+
+async def test_of_what_has_ended_only_its_key_and_outcome_are_kept(autojump_clock):
+    agent = ScriptedAgent({"hi": ["hello"]})
+    async with open_gateway(agent=agent) as lab:
+        client = await lab.acp()
+        id_ = await client.new_session()
+        for _ in range(2):
+            assert (await client.prompt(id_, "hi", key="k"))["stopReason"] == "end_turn"
+            kept = lab.gateway.sessions.find(id_).joined("k")
+            assert isinstance(kept, PastWork)
+            assert (kept.ended.state, kept.session.id) == ("completed", id_)
+            assert kept.ended_at == kept.session.log.last
+    assert len(agent.turns) == 1
+
+
+async def test_the_same_goes_for_a_quick_command(tmp_path):
+    count = ExecCommand("count", command=f"echo x >> {tmp_path}/count")
+    async with open_gateway(Config(quick_commands={"count": count})) as lab:
+        client = await lab.acp()
+        id_ = await client.new_session()
+        for _ in range(2):
+            ours = (await client.prompt(id_, "/count", key="k"))["_meta"]["gateway-trio"]
+            assert ours["status"] == "exited"
+            assert isinstance(lab.gateway.sessions.find(id_).joined("k"), PastWork)
+    assert (tmp_path / "count").read_text() == "x\n"

@@ -75,7 +75,7 @@ class Exec:
         return self.ask.session
 
     def close(self) -> None:
-        """Let go of what only an exec without an end needs: a key may keep it for long."""
+        """Let go of what only an exec without an end needs: whoever sent it may keep it for long."""
         self.ask = evolve(self.ask, text="", words=())
         self.refused.clear()
         self.finished.clear()

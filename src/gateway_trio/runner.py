@@ -105,6 +105,8 @@ class ExecRunner:
                 with trio.CancelScope(shield=True, deadline=self._limit()):
                     await self._end(exec_, facts)
             exec_.close()
+            if stored and ask.session is not None:
+                ask.session.settle(ask.key, exec_)
             self._leave(exec_)
 
     async def _begin(self, exec_: Exec) -> bool:

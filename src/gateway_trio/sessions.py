@@ -60,7 +60,7 @@ class Work(Protocol):
 
 @define
 class PastWork:
-    """A turn or an exec of an earlier run of the program: it has its outcome, and only its key is of use."""
+    """A turn or an exec that has its outcome: only its key is still of use."""
 
     id: str
     digest: str
@@ -160,6 +160,13 @@ class Session(Journal):
     def _attended(self) -> None:
         for request in self.requests.values():
             request.attended(anybody=bool(self.readers))
+
+    def settle(self, key: str | None, work: Work) -> None:
+        """Keep no more of what a key named than the key needs, now that it has its outcome."""
+        found = None if key is None else self._keyed.get(key)
+        if key is not None and found is not None and found[0] is work:
+            past = PastWork(work.id, work.digest, self, work.ended, work.ended_at)
+            self._keyed[key] = past, found[1]
 
     def joined(self, key: str | None) -> Work | None:
         """Return the turn or exec that this idempotency key named before."""

@@ -88,7 +88,7 @@ class Turn(Place):
         self._waiting.cancel()
 
     def close(self) -> None:
-        """Let go of what only a turn without an outcome needs: a key may keep it for long."""
+        """Let go of what only a turn without an outcome needs: whoever sent it may keep it for long."""
         for request in self._requests:
             request.settle(CANCELLED)
         self.ask = evolve(self.ask, text="", blocks=())

@@ -151,6 +151,7 @@ class TurnRunner:
                 entries = turn.session.insist(turn.id, bodies, move)
             turn.ended_at = entries[-1].number
             turn.close()
+            turn.session.settle(turn.ask.key, turn)
             if ran:
                 turn.session.conversation.end(turn, outcome)
             self._coordinator.turns.discard(turn)
