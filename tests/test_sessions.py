@@ -6,7 +6,8 @@ import trio.testing
 
 from gateway_trio import Config
 from gateway_trio.core.commands import ExecCommand, Role
-from gateway_trio.core.events import Change
+from gateway_trio.core.cursor import Missing
+from gateway_trio.core.events import Change, Kind, Message, Update
 from gateway_trio.registry import Registry, TooManySessions
 from gateway_trio.sessions import DAY_SECONDS, KEYS_KEPT, KEYS_OF_A_DAY, PastWork
 from gateway_trio.store import StoreUnavailable
@@ -177,3 +178,52 @@ async def test_the_same_goes_for_a_quick_command(tmp_path):
             assert ours["status"] == "exited"
             assert isinstance(lab.gateway.sessions.find(id_).joined("k"), PastWork)
     assert (tmp_path / "count").read_text() == "x\n"
+
+
+def other_gateway(store, keep_bytes):
+    """Return the registry of another gateway with the same store."""
+    made = Registry(store, queue_limit=3, keep_bytes=keep_bytes, each=EACH)
+    made.rests = lambda _: True
+    return made
+
+
+@pytest.mark.parametrize("keep_bytes", [100, 150_000, 10**9])
+async def test_the_newest_of_a_long_session_comes_back_in_order(store, registry, keep_bytes):
+    """However many pages it takes to read them."""
+    session = await registry.create(ANN)
+    for _ in range(900):
+        await session.record("t", lambda _: [Update({"title": "x" * 100})])
+    log = (await other_gateway(store, keep_bytes).get(session.id)).log
+    kept = [entry.number for entry in log]
+    assert kept == list(range(log.trimmed + 1, 901))
+    assert log.last == 900
+    each = next(iter(log)).bytes
+    assert abs(len(kept) - min(900, keep_bytes / each)) <= 2
+
+
+async def test_a_page_has_nothing_that_the_log_still_has(registry):
+    """A text that grows there is not whole in the store, and whoever comes later gets the same page."""
+    session = await registry.create(ANN)
+
+    async def more():
+        for _ in range(40):
+            await session.record("u", lambda _: [Update({"title": "x" * 100})])
+
+    await more()
+    (message,) = await session.record("t", lambda _: [Message(Kind.ANSWER)])
+    await session.say("t", Kind.ANSWER, "half ", more)
+    await session.save()
+    before = session.log.next_kept(1)
+    assert 1 < before <= message.number
+    page = await session.page(Missing(1, before))
+    assert [entry.number for entry in page] == list(range(1, before))
+    await session.say("t", Kind.ANSWER, "and half", more)
+    session.log.close("t")
+    await session.save()
+    await more()
+    assert session.log.get(message.number) is None
+    read = await session.page(Missing(1, session.log.next_kept(1)))
+    assert read is page, "it was kept"
+    rest = await session.page(Missing(before, session.log.next_kept(before)))
+    (found,) = [entry for entry in rest if entry.number == message.number]
+    assert str(found.text) == "half and half"
