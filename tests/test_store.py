@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 import trio
+import trio.testing
 
 from gateway_trio.core.events import Prompt
 from gateway_trio.core.session import TurnState
@@ -48,6 +49,12 @@ async def commit_turns(store, numbers):
         await store.commit([AddSession(f"s{i}", "local"), AddTurn(turn, "s", "key", "")])
         await store.commit([MoveTurn(turn, frozenset({S.QUEUED}), S.RUNNING), exec_])
         await store.commit([MoveTurn(turn, frozenset({S.RUNNING}), S.COMPLETED), EndExec(f"e{i}", {}, 101.0)])
+
+
+async def test_a_commit_in_memory_lets_others_on():
+    store = MemoryStore()
+    with trio.testing.assert_checkpoints():
+        await store.commit([AddSession("s", "local")])
 
 
 async def test_memory_keeps_a_bounded_number_of_what_has_ended_and_all_that_runs():

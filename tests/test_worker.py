@@ -105,9 +105,19 @@ async def test_what_comes_while_it_works_is_done_together(limit, engine):
 
 async def test_what_is_asked_for_in_one_pass_comes_together_and_not_before_its_end(limit, engine):
     worker = await started(engine)
-    for number in range(1, 4):
-        await ask_all(worker, number * 10)
-    assert [len(batch) for batch in engine.batches] == [10, 20, 30]
+    came = threading.Event()
+    run, engine.run = engine.run, lambda jobs: (came.set(), run(jobs))
+    early = []
+
+    async def hold_the_pass():
+        early.append(came.wait(0.01))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(20):  # in an order that is Trio's
+            nursery.start_soon(worker.ask, "x")
+            nursery.start_soon(hold_the_pass)
+    assert early == [False] * 20
+    assert engine.batches == [["x"] * 20]
     await worker.aclose()
 
 
