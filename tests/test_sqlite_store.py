@@ -1,6 +1,7 @@
 """What only the store on disk does. What every store does is in `test_store.py`, what a process does in case 70."""
 
 import contextlib
+import fcntl
 import json
 import os
 import resource
@@ -75,7 +76,7 @@ async def test_nobody_else_may_read_it(path):
         os.umask(before)
     assert modes == {
         "deeper": 0o700, "gateway.db": 0o600, "gateway.db-wal": 0o600, "gateway.db-shm": 0o600,
-        "gateway.db.lock": 0o600,
+        "gateway.db.lock": 0o600, "gateway.db.starting": 0o600,
     }  # fmt: skip
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
 
@@ -83,7 +84,11 @@ async def test_nobody_else_may_read_it(path):
 async def test_closing_puts_everything_into_the_one_file(path):
     async with opened(path) as store:
         await store.commit([AddSession("s", "local")])
-    assert sorted(p.name for p in path.parent.iterdir()) == ["gateway.db", "gateway.db.lock"]
+    assert sorted(p.name for p in path.parent.iterdir()) == [
+        "gateway.db",
+        "gateway.db.lock",
+        "gateway.db.starting",
+    ]
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT id FROM sessions").fetchall() == [("s",)]
 
@@ -247,6 +252,39 @@ def test_what_a_dead_holder_said_is_written_over(path):
         assert json.loads(path.with_name("gateway.db.lock").read_text())["pid"] == os.getpid()
         lock.release()
         Lock(path).release()
+
+
+@pytest.mark.parametrize("before", ["", '{"pid": 1, "host": "gone", "since": 0}'], ids=["nothing", "a dead one"])
+def test_those_that_start_at_once_are_told_who_was_first(path, monkeypatch, before):
+    """One is held up when it has the lock and has not said who it is; the other one must wait for that."""
+    path.parent.mkdir()
+    path.with_name("gateway.db.lock").write_text(before)
+    refused, waits = [], threading.Event()
+
+    def start_second():
+        with pytest.raises(StoreUnavailable) as error:
+            Lock(path)
+        refused.append(str(error.value))
+
+    second = threading.Thread(target=start_second)
+    flock, ftruncate = fcntl.flock, os.ftruncate
+
+    def flock_that_tells(descriptor, how):
+        if not how & fcntl.LOCK_NB and threading.current_thread() is second:
+            waits.set()
+        flock(descriptor, how)
+
+    def held_up(descriptor, size):
+        second.start()
+        waits.wait(5)
+        ftruncate(descriptor, size)
+
+    monkeypatch.setattr(fcntl, "flock", flock_that_tells)
+    monkeypatch.setattr(os, "ftruncate", held_up)
+    with Lock(path):
+        second.join(30)
+        (why,) = refused
+        assert f"in use by another gateway: pid {os.getpid()} on {socket.gethostname()}, " in why
 
 
 # --- migrations ---

@@ -35,7 +35,7 @@ class SqliteStore:
 
     Args:
       path: The file's. It is made, with its directory, if it is not there; nobody else may read it. Beside it
-        stand `-wal` and `-shm`, which are SQLite's, and `.lock`.
+        stand `-wal` and `-shm`, which are SQLite's, `.lock` and `.starting`.
       keep_days: How long what has ended is kept: events, turns, execs, and sessions that nobody uses.
       keep_events: How many events of a session are kept, the newest; beyond them those of what waits or runs.
       clock: Returns the time, in Unix seconds.
