@@ -537,6 +537,24 @@ async def test_the_audit_of_an_exec_goes_with_its_age(path):
         assert count(path, "works") == 1
 
 
+def test_what_becomes_due_during_a_round_does_not_wait_for_a_commit():
+    clock = Clock()
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        migrate(db, Path("x"))
+        retention = Retention(db, keep_days=10, keep_events=1000, clock=clock)
+        changes = Changes(db, retention.grown)
+        changes.apply(AddSession("s", "local"), clock())
+        changes.apply(event(1), clock())
+        changes.apply(AddTurn("t", "s", None, "", 1), clock())
+        changes.apply(MoveTurn("t", frozenset({S.QUEUED}), S.CANCELLED), clock())
+        assert retention.step(), "a round has begun"
+        clock.now += 11 * DAY
+        while retention.step():
+            pass
+        assert not retention.due
+        assert db.execute("SELECT count(*) FROM works").fetchone() == (0,)
+
+
 def test_no_step_is_a_great_one():
     """So that commits, which stand between the steps, do not wait."""
     clock = Clock()

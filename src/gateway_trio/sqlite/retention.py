@@ -71,13 +71,13 @@ class Retention:
             last = self._db.execute("SELECT last FROM sessions WHERE ref = ?", (ref,)).fetchone()
             if last is None or not self._trim(ref, *last):
                 del self._grown[ref]
-            return True
+            return self.due
         if self._steps is None:
             self._next_round = self._clock() + _ROUND_SECONDS
             self._steps = itertools.chain(self._works(), self._sessions(), self._dropped())
         if next(self._steps, _END) is _END:
             self._steps = None
-        return self._steps is not None
+        return self.due
 
     def expired(self) -> Sequence[int]:
         """Return the sessions that nobody has used for so long, and in which nothing waits or runs."""
