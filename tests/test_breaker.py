@@ -10,7 +10,7 @@ import trio
 from gateway_trio import BackendUnavailable, Config
 from gateway_trio.agents import AgentError, BackendRejected, TextDelta, unavailable_in
 from gateway_trio.config import BreakerConfig, SessionConfig
-from gateway_trio.core.lifecycle import Phase
+from gateway_trio.core.phases import Phase
 from gateway_trio.testing import STUCK, AcpError, ScriptedAgent
 from memory import acp_lab
 

@@ -7,11 +7,11 @@ import sys
 import pytest
 import trio
 
+from gateway_trio.agent_tables import AGENTS, EchoAgentConfig, OpenAIAgentConfig
 from gateway_trio.agents import AgentUnusable
 from gateway_trio.agents.choose import chosen
 from gateway_trio.agents.echo import EchoAgent
 from gateway_trio.agents.openai import OpenAIAgent
-from gateway_trio.tables import AGENTS, EchoAgentConfig, OpenAIAgentConfig
 from harness import Program
 from model_server import ModelServer
 

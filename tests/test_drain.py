@@ -15,7 +15,8 @@ from gateway_trio import Config, serve
 from gateway_trio.agents import AgentError, TextDelta
 from gateway_trio.config import DrainConfig, ExecConfig, SessionConfig
 from gateway_trio.core.events import Change
-from gateway_trio.core.lifecycle import Action, Phase
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.phases import Phase
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.testing import (
     STUCK,

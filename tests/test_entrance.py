@@ -14,7 +14,7 @@ from gateway_trio.config import AuthConfig, Config, TokenConfig
 from gateway_trio.connection import AUTHENTICATE_SECONDS, UNKNOWN_BYTES, UNKNOWN_MESSAGE_BYTES
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.kinds import Role
-from gateway_trio.core.lifecycle import Phase
+from gateway_trio.core.phases import Phase
 from gateway_trio.entrance import Entrance, neighbourhood
 from gateway_trio.testing import AcpError, FailingStore, ScriptedAgent
 from gateway_trio.tokens import Identity, Principal

@@ -5,7 +5,7 @@ import json
 import h11
 import pytest
 
-from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.phases import Phase, Reason
 from gateway_trio.http import Answer, livez, readyz, refuse, to_bytes
 
 

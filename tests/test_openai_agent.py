@@ -8,6 +8,7 @@ from itertools import pairwise
 import pytest
 import trio
 
+from gateway_trio.agent_tables import OpenAIAgentConfig
 from gateway_trio.agents import (
     AgentUnusable,
     BackendRejected,
@@ -21,7 +22,6 @@ from gateway_trio.agents import (
 )
 from gateway_trio.agents.openai import OpenAIAgent, _retry_after
 from gateway_trio.core.chat_stream import INTERRUPTED
-from gateway_trio.tables import OpenAIAgentConfig
 from model_server import DONE, RESET, STALL, ModelServer, delta, event, fault, head, stream
 
 KEY = "sk-12345678"

@@ -8,7 +8,7 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway_trio.core.lifecycle import Asked, Phase, Reason, State
+from gateway_trio.core.phases import Asked, Phase, Reason, State
 from gateway_trio.core.session import TurnState
 from gateway_trio.report import Timeline
 from gateway_trio.testing import ScriptedAgent, open_gateway, ours_of

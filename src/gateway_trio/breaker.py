@@ -18,7 +18,7 @@ from gateway_trio.agents import Agent, BackendUnavailable, ProbedAgent, unavaila
 from gateway_trio.config import BreakerConfig
 from gateway_trio.core import breaker
 from gateway_trio.core.breaker import Action, ProbeFailed, ProbeSucceeded, Reset, Stand, TurnFailed, TurnSucceeded
-from gateway_trio.core.lifecycle import Reason
+from gateway_trio.core.phases import Reason
 from gateway_trio.core.session import TurnState
 from gateway_trio.core.text import short
 from gateway_trio.drain import Coordinator

@@ -21,7 +21,7 @@ from prometheus_client.registry import Collector
 
 from gateway_trio import __version__
 from gateway_trio.core.breaker import Stand
-from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.phases import Phase, Reason
 from gateway_trio.core.tally import BUCKETS, Histogram
 
 if TYPE_CHECKING:

@@ -14,21 +14,18 @@ from typing import Any, TypeVar
 
 from attrs import AttrsInstance
 
+from gateway_trio.agent_tables import AGENTS, AgentConfig, EchoAgentConfig, OpenAIAgentConfig
 from gateway_trio.core.catalog import find_faults
 from gateway_trio.core.kinds import AliasCommand, ExecCommand, QuickCommand
 from gateway_trio.strict import Fault, choose, dotted, structure, unknown_key
 from gateway_trio.tables import (
-    AGENTS,
     PUBLIC_NAMES,
-    AgentConfig,
     AuthConfig,
     BreakerConfig,
     Config,
     ConfigError,
     DrainConfig,
-    EchoAgentConfig,
     ExecConfig,
-    OpenAIAgentConfig,
     ServerConfig,
     SessionConfig,
     StoreConfig,

@@ -16,7 +16,7 @@ from gateway_trio.core.commands import Role
 from gateway_trio.core.events import Update
 from gateway_trio.core.history import NEW_CONVERSATION
 from gateway_trio.core.jsonrpc import Problem, problem
-from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.phases import Phase, Reason
 from gateway_trio.core.text import short
 from gateway_trio.execs import Status
 from gateway_trio.history import Past

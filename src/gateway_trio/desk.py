@@ -24,7 +24,7 @@ from gateway_trio.core.commands import (
     decide,
 )
 from gateway_trio.core.jsonrpc import Problem, problem
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.core.session import Busy
 from gateway_trio.history import last_prompt
 from gateway_trio.log import get_logger

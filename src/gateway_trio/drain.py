@@ -20,7 +20,8 @@ import trio
 
 from gateway_trio.config import DrainConfig
 from gateway_trio.core import lifecycle
-from gateway_trio.core.lifecycle import Action, Asked, Lane, Phase, Reason
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.phases import Asked, Lane, Phase, Reason, State
 from gateway_trio.core.tally import Tally
 from gateway_trio.log import get_logger
 from gateway_trio.report import Timeline
@@ -37,7 +38,7 @@ class Coordinator:
     """
 
     def __init__(self, config: DrainConfig) -> None:
-        self.state = lifecycle.State()
+        self.state = State()
         self.config = config
         self.storing: set[Any] = set()
         self.turns: set[Any] = set()

@@ -20,7 +20,7 @@ from attrs import frozen
 from gateway_trio.auth import check_origin, is_local
 from gateway_trio.connection import Connection
 from gateway_trio.core.jsonrpc import Problem, problem
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.core.text import short
 from gateway_trio.dialects import DIALECTS, MakeDialect
 from gateway_trio.guard import GuardedStream

@@ -16,7 +16,8 @@ from gateway_trio.config import Config, ConfigError, Fault
 from gateway_trio.connection import Connection
 from gateway_trio.control import Control
 from gateway_trio.core.jsonrpc import CLOSES, Close
-from gateway_trio.core.lifecycle import FINAL, Action, Phase, Reason
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.phases import FINAL, Phase, Reason
 from gateway_trio.desk import Desk
 from gateway_trio.dialects.frame_cache import FrameCache
 from gateway_trio.drain import Coordinator

@@ -17,7 +17,8 @@ from typing import NoReturn
 import trio
 
 from gateway_trio.core.handover import FIRST, NAMES, Handed, words
-from gateway_trio.core.lifecycle import FINAL, Action, Reason
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.phases import FINAL, Reason
 from gateway_trio.gateway import Gateway
 from gateway_trio.log import get_logger
 from gateway_trio.tables import ServerConfig

@@ -11,7 +11,7 @@ import h11
 from attrs import frozen
 
 from gateway_trio.core.jsonrpc import Problem
-from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.phases import Phase, Reason
 
 __all__ = ["Answer", "Status", "livez", "public", "readyz", "refuse", "to_bytes", "unwelcome"]
 

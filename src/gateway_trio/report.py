@@ -10,7 +10,7 @@ from typing import Any
 import trio
 from attrs import asdict, field, frozen
 
-from gateway_trio.core.lifecycle import FINAL, Phase, Reason, State
+from gateway_trio.core.phases import FINAL, Phase, Reason, State
 from gateway_trio.core.session import TurnState
 
 __all__ = ["DrainReport", "Timeline"]

@@ -20,7 +20,7 @@ from gateway_trio.config import secrets as config_secrets
 from gateway_trio.core.events import Change, Kind, Message, Prompt
 from gateway_trio.core.facts import closing_line
 from gateway_trio.core.jsonrpc import Problem, problem
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.debts import Debts
 from gateway_trio.drain import Coordinator
 from gateway_trio.execs import Facts, Limits, Spawn, Status, kill_at_once

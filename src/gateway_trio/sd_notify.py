@@ -13,7 +13,8 @@ from collections.abc import Mapping
 
 import trio
 
-from gateway_trio.core.lifecycle import Action, State
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.phases import State
 from gateway_trio.core.supervision import Told, news, watchdog_seconds
 from gateway_trio.gateway import Gateway
 from gateway_trio.log import get_logger

@@ -27,7 +27,8 @@ import trio
 from gateway_trio.agents import Agent
 from gateway_trio.agents.choose import chosen
 from gateway_trio.config import Config
-from gateway_trio.core.lifecycle import Action, Phase, Reason
+from gateway_trio.core.lifecycle import Action
+from gateway_trio.core.phases import Phase, Reason
 from gateway_trio.front_door import FrontDoor
 from gateway_trio.gateway import Gateway
 from gateway_trio.memory_store import MemoryStore

@@ -19,7 +19,7 @@ from functools import partial
 import trio
 
 from gateway_trio import log
-from gateway_trio.core.lifecycle import Reason
+from gateway_trio.core.phases import Reason
 from gateway_trio.gateway import Gateway
 
 __all__ = ["SIGNALS", "Signals"]

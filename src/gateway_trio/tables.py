@@ -1,37 +1,31 @@
 """The tables of the config, on one page: each key with its default, its unit and its check.
 
 A time is `seconds(default)`, a number `count(default, least=…, most=…)`, both of `core.fields`. A comment
-says what the name does not. `[quick_commands.NAME]` is an `ExecCommand` or `AliasCommand` of `core.kinds`.
-
-Another kind of agent is a class like `EchoAgentConfig`, with another `type`, a place in `AgentConfig` and
-`AGENTS`, and one in the table of `agents.choose`.
+says what the name does not. `[agent]` is in `agent_tables`; `[quick_commands.NAME]` is an `ExecCommand` or
+`AliasCommand` of `core.kinds`.
 """
 
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
 
 from attrs import field, frozen
 
+from gateway_trio.agent_tables import AgentConfig, EchoAgentConfig
 from gateway_trio.core.catalog import Catalog
-from gateway_trio.core.fields import count, number, seconds, text, texts
+from gateway_trio.core.fields import count, seconds, text, texts
 from gateway_trio.core.kinds import ExecCommand, QuickCommand, Role
 from gateway_trio.strict import Fault
 
 __all__ = [
-    "AGENTS",
     "PUBLIC_NAMES",
-    "AgentConfig",
     "AuthConfig",
     "BreakerConfig",
     "Config",
     "ConfigError",
     "DrainConfig",
-    "EchoAgentConfig",
     "ExecConfig",
-    "OpenAIAgentConfig",
     "ServerConfig",
     "SessionConfig",
     "StoreConfig",
@@ -64,87 +58,6 @@ class ServerConfig:
     #: What the program does at a restart: exit with 75, or exec itself with the port kept open. With `auto` it
     #: exits where a supervisor is known to start it again (`core.supervision.is_supervised`).
     restart: Literal["auto", "exit", "exec"] = "auto"
-
-
-@frozen
-class EchoAgentConfig:
-    """`[agent]` of type echo: streams the prompt back."""
-
-    type: Literal["echo"] = "echo"
-    words_per_second: float = number(50, least=0.001, most=1e6)
-
-    #: The names of environment variables that hold a secret of this agent's.
-    secret_names: ClassVar[tuple[str, ...]] = ()
-
-
-def _readable(url: str) -> bool:
-    try:
-        return urlsplit(url).port != 0
-    except ValueError:  # a port that is too high, an address that is none
-        return False
-
-
-def _base_url_fault(url: str) -> str | None:
-    good = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url)
-    return (
-        None
-        if good
-        else "must be an http or https URL with no user, query or fragment, as http://localhost:8080/v1"
-    )
-
-
-def _model_fault(model: str) -> str | None:
-    return None if model.strip() else "must not be empty"
-
-
-def _variable_fault(name: str) -> str | None:
-    good = re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name)
-    return None if good else "must be the name of an environment variable; the key itself has no place in a file"
-
-
-@frozen(kw_only=True)
-class OpenAIAgentConfig:
-    """`[agent]` of type openai: any endpoint for OpenAI's chat completions.
-
-    Nothing is sent to an address that was not written down: `base_url` has no default.
-    """
-
-    type: Literal["openai"] = "openai"
-    base_url: str = text(_base_url_fault)  # what `/chat/completions` and `/models` follow
-    model: str = text(_model_fault)
-    api_key_env: str | None = text(_variable_fault, default=None)  # the variable with the key; None: none is sent
-    system_prompt: str = ""
-    max_history_messages: int = count(100, most=100_000)  # earlier prompts and answers that the model is sent
-    max_retries: int = count(2, most=100)  # after the first try, before the first token
-    first_token_seconds: float = seconds(120)  # from the prompt, retries and all; a model may have to be loaded
-    token_seconds: float = seconds(60)  # without anything from the model, once it has begun
-    context_tokens: int = count(0, most=1 << 40)  # how many fit, for `usage_update`; 0: not known, none is sent
-
-    @property
-    def secret_names(self) -> tuple[str, ...]:
-        """The names of environment variables that hold a secret of this agent's."""
-        return () if self.api_key_env is None else (self.api_key_env,)
-
-    def api_key(self, environ: Mapping[str, str]) -> str | None:
-        """Return the key, None if none is to be sent.
-
-        Raises ValueError, with half a sentence that holds no secret, for a key that is not there or that no HTTP
-        header takes (RFC 9110, 5.5).
-        """
-        if self.api_key_env is None:
-            return None
-        key = environ.get(self.api_key_env, "")
-        if not key:
-            raise ValueError(f"the environment variable {self.api_key_env} is not set")
-        if not re.fullmatch(r"[\x21-\x7e]+", key):
-            raise ValueError(f"the value of {self.api_key_env} has blanks, line ends or other than ASCII in it")
-        return key
-
-
-AgentConfig = EchoAgentConfig | OpenAIAgentConfig
-
-#: By `type`; the first is the default.
-AGENTS: Mapping[str, type[AgentConfig]] = MappingProxyType({"echo": EchoAgentConfig, "openai": OpenAIAgentConfig})
 
 
 @frozen

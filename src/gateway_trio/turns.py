@@ -13,7 +13,7 @@ from gateway_trio.breaker import Breaker
 from gateway_trio.config import Config
 from gateway_trio.core.events import Change, Prompt
 from gateway_trio.core.jsonrpc import Problem, problem
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
 from gateway_trio.log import get_logger

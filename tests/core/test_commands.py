@@ -18,7 +18,7 @@ from gateway_trio.core.commands import (
     decide,
     decide_exec,
 )
-from gateway_trio.core.lifecycle import ADMITS, Lane, Phase
+from gateway_trio.core.phases import ADMITS, Lane, Phase
 
 CLEANUP = ExecCommand("clean_up", "rm -f /tmp/x")
 NOTE = ExecCommand("note", "x", args="text", role=Role.USER)

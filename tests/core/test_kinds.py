@@ -1,7 +1,7 @@
 import pytest
 
 from gateway_trio.core.kinds import BUILT_INS, AliasCommand, ExecCommand, Role, Takes, fold, join, may
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.core.words import WordsError
 
 

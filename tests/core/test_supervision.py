@@ -3,7 +3,7 @@
 import pytest
 
 from gateway_trio.core import lifecycle
-from gateway_trio.core.lifecycle import Asked, Reason
+from gateway_trio.core.phases import Asked, Reason, State
 from gateway_trio.core.supervision import Told, is_supervised, news, watchdog_seconds
 
 
@@ -15,7 +15,7 @@ class Walk:
         self.now = 100.0
         self.turns = self.execs = 0
         self.told = Told()
-        self.state = lifecycle.State()
+        self.state = State()
         self.take(lifecycle.Opened())
 
     def take(self, event):

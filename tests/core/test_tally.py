@@ -4,7 +4,7 @@ import pytest
 
 from gateway_trio.core.exec import Status
 from gateway_trio.core.jsonrpc import CLOSES, FAULTS, Close
-from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.phases import Phase, Reason
 from gateway_trio.core.session import OUTCOMES, TurnState
 from gateway_trio.core.tally import BUCKETS, Histogram, Tally
 

@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import trio
 
+from gateway_trio.agent_tables import AgentConfig
 from gateway_trio.agents import Agent, AgentUnusable
-from gateway_trio.tables import AgentConfig
 
 __all__ = ["chosen"]
 

@@ -8,8 +8,8 @@ from typing import Self
 
 import trio
 
+from gateway_trio.agent_tables import EchoAgentConfig
 from gateway_trio.agents import Emit, TextDelta, Turn
-from gateway_trio.tables import EchoAgentConfig
 
 __all__ = ["EchoAgent"]
 

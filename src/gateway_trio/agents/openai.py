@@ -26,6 +26,7 @@ import httpx2
 import openai
 import trio
 
+from gateway_trio.agent_tables import OpenAIAgentConfig
 from gateway_trio.agents import (
     AgentUnusable,
     BackendRejected,
@@ -40,7 +41,6 @@ from gateway_trio.agents import (
 from gateway_trio.core.chat_stream import Answer, EventStream, StreamFault, messages, sentence
 from gateway_trio.core.retries import next_try
 from gateway_trio.log import get_logger
-from gateway_trio.tables import OpenAIAgentConfig
 
 __all__ = ["OpenAIAgent"]
 

@@ -30,7 +30,7 @@ from gateway_trio.core.kinds import (
     fold,
     may,
 )
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.core.words import WordsError, check_words, split_command
 
 __all__ = [  # with what a caller needs of `catalog`, `kinds` and `words`

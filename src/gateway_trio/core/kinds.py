@@ -15,7 +15,7 @@ from typing import ClassVar, Literal
 from attrs import field, frozen
 
 from gateway_trio.core.fields import seconds
-from gateway_trio.core.lifecycle import Lane
+from gateway_trio.core.phases import Lane
 from gateway_trio.core.words import WordsError, check_words, split_words
 
 __all__ = [

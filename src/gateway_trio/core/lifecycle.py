@@ -1,24 +1,8 @@
-"""Where the process stands and what may happen there: pure tables, no clock, no I/O.
+"""How a gateway goes from phase to phase: an event comes in, the next state and what to do go out. Pure.
 
-A gateway is in one *phase* at a time, and phases only go forward, with one exception: a drain whose causes
-have all passed goes back from `draining` to `open`.
-
-    starting → open ⇄ draining → cancelling → finishing → closing → closed
-
-A drain has a set of *reasons*. `operator` and `backend` can pass and have no deadline; `restart` and
-`shutdown` are final: only they lead past `draining`, and only they set deadlines. A `restart` can be taken
-back until turns are cancelled; a `shutdown` never.
-
-Three deadlines stand in the state, all `inf` while no final reason stands, and all only ever move earlier:
-
-* `turn_deadline`: the end of the grace. Turns that still run then are cancelled.
-* `exec_deadline`: the one deadline of all execs, running, waiting and not yet asked for.
-* `ends`: the end of everything. The shield around the whole tree gets this deadline.
-
-Two tables follow. `ADMITS` says which kind of work may begin in which phase, and nothing else in the program
-decides that. `TRANSITIONS` says what an event does in a phase; an entry that is missing is a bug, and `step`
-raises it. Events that may come late (a second signal, an undrain after the fact) have entries that do
-nothing or only move deadlines, so that whoever sends them need not look first.
+`TRANSITIONS` says what an event does in a phase (`phases` says what these are); an entry that is missing is a
+bug, and `step` raises it. Events that may come late (a second signal, an undrain after the fact) have entries that
+do nothing or only move deadlines, so that whoever sends them need not look first.
 
 Whoever calls `step` must carry out the actions in their order, in the same synchronous step.
 """
@@ -30,77 +14,24 @@ import math
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
+
+from gateway_trio.core.phases import FINAL, Asked, Phase, Reason, State
 
 __all__ = [
-    "ADMITS",
-    "FINAL",
     "Action",
-    "Asked",
     "Cut",
     "Drain",
     "Event",
     "ExecsDone",
     "ImpossibleTransition",
-    "Lane",
     "Opened",
-    "Phase",
-    "Reason",
     "SocketsClosed",
-    "State",
     "TurnsDone",
     "TurnsRecorded",
     "Undrain",
     "step",
 ]
-
-
-class Phase(enum.Enum):
-    """Where the process stands. The values are the words of the wire."""
-
-    STARTING = "starting"
-    OPEN = "open"
-    DRAINING = "draining"
-    CANCELLING = "cancelling"
-    FINISHING = "finishing"
-    CLOSING = "closing"
-    CLOSED = "closed"
-
-
-class Lane(enum.Enum):
-    """A kind of work. `ALIAS` and `CONNECT` are not lanes of the wire but are admitted by the same table."""
-
-    TURN = "turn"
-    ALIAS = "alias"
-    EXEC = "exec"
-    CONTROL = "control"
-    CONNECT = "connect"
-
-
-class Reason(enum.Enum):
-    """Why a gateway drains."""
-
-    OPERATOR = "operator"
-    BACKEND = "backend"
-    RESTART = "restart"
-    SHUTDOWN = "shutdown"
-
-
-FINAL = frozenset({Reason.RESTART, Reason.SHUTDOWN})
-
-_WATCH_AND_OPERATE = frozenset({Lane.EXEC, Lane.CONTROL, Lane.CONNECT})
-
-ADMITS: Mapping[Phase, frozenset[Lane]] = MappingProxyType(
-    {
-        Phase.STARTING: frozenset(),
-        Phase.OPEN: frozenset(Lane),
-        Phase.DRAINING: _WATCH_AND_OPERATE,
-        Phase.CANCELLING: _WATCH_AND_OPERATE,
-        Phase.FINISHING: _WATCH_AND_OPERATE,
-        Phase.CLOSING: frozenset(),
-        Phase.CLOSED: frozenset(),
-    }
-)
 
 
 class Action(enum.Enum):
@@ -113,57 +44,6 @@ class Action(enum.Enum):
     SETTLE_QUEUED = "settle_queued"  #: accepted and never started: end them, or leave them to a durable store
     END_EXECS = "end_execs"  #: refuse those that wait for a slot, end those that run
     CLOSE_SOCKETS = "close_sockets"  #: no new connections; each writer pulls to the end, then says goodbye
-
-
-@frozen
-class Asked:
-    """Who asked for a drain, and when (Unix seconds), for `status`."""
-
-    by: str
-    at: float
-    why: str = ""
-
-
-@frozen
-class State:
-    """Everything that the tables look at."""
-
-    phase: Phase = Phase.STARTING
-    asked: Mapping[Reason, Asked] = field(factory=lambda: MappingProxyType({}))
-    turn_deadline: float = math.inf
-    exec_deadline: float = math.inf
-    ends: float = math.inf
-
-    @property
-    def reasons(self) -> frozenset[Reason]:
-        return frozenset(self.asked)
-
-    @property
-    def final(self) -> bool:
-        """Whether a reason stands that leads to the end of the process."""
-        return bool(FINAL & self.reasons)
-
-    @property
-    def revocable(self) -> bool:
-        """Whether an undrain could still open the gateway again."""
-        return self.phase is Phase.DRAINING and Reason.SHUTDOWN not in self.asked
-
-    @property
-    def phase_deadline(self) -> float:
-        """When the present phase ends at the latest, on the caller's clock; `inf` where nothing bounds it."""
-        match self.phase:
-            case Phase.DRAINING:
-                return self.turn_deadline
-            case Phase.FINISHING:
-                return self.exec_deadline
-            case Phase.CANCELLING | Phase.CLOSING:
-                return self.ends
-            case _:
-                return math.inf
-
-    def admits(self, lane: Lane) -> bool:
-        """Whether work of this lane may begin now."""
-        return lane in ADMITS[self.phase]
 
 
 # --- events ---------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
-from gateway_trio.core.lifecycle import FINAL, Phase, Reason, State
+from gateway_trio.core.phases import FINAL, Phase, Reason, State
 
 __all__ = ["Standing", "Told", "is_supervised", "news", "watchdog_seconds"]
 

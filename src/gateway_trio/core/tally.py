@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from gateway_trio.core.exec import Status
 from gateway_trio.core.jsonrpc import CLOSES, FAULTS, Close
-from gateway_trio.core.lifecycle import Phase, Reason
+from gateway_trio.core.phases import Phase, Reason
 from gateway_trio.core.session import OUTCOMES, TurnState
 
 __all__ = ["BUCKETS", "Histogram", "Tally"]

@@ -1,9 +1,9 @@
 """ACP over WebSocket: for programs.
 
-Each frame is taken apart by `core.jsonrpc`, its parameters by `core.acp`, and the method by one table, which has
-the methods of `acp_sessions`, `acp_prompts` and `acp_operations`. A method's handler is synchronous; the few
-that must wait (a session's row, a config file) do so in a task of the connection, and answer when they have it.
-What we ask of the client is in `acp_permissions`.
+Each frame is taken apart by `core.jsonrpc`, its parameters by `core.acp_params`, and the method by one table,
+which has the methods of `acp_sessions`, `acp_prompts` and `acp_operations`. A method's handler is synchronous;
+the few that must wait (a session's row, a config file) do so in a task of the connection, and answer when they
+have it. What we ask of the client is in `acp_permissions`.
 
 A response never overtakes what it answers: that to a prompt is written by the cursor that has just written the
 event with the outcome, that to a load by the cursor that has passed what stood in the log. All others go
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import gateway_trio
 from gateway_trio.core import acp
+from gateway_trio.core.acp_params import PARAMS, Authenticate, Cancel, CancelRequest, Initialize, structure
 from gateway_trio.core.cursor import Lost, Piece
 from gateway_trio.core.events import Change, Entry
 from gateway_trio.core.jsonrpc import (
@@ -34,8 +35,8 @@ from gateway_trio.core.jsonrpc import (
     problem,
     result,
 )
-from gateway_trio.core.lifecycle import Lane
 from gateway_trio.core.permission import Asked
+from gateway_trio.core.phases import Lane
 from gateway_trio.dialects.acp_frames import ROOM, commands_update, usage_update
 from gateway_trio.dialects.acp_operations import OperatorMethods
 from gateway_trio.dialects.acp_permissions import PermissionMethods
@@ -115,7 +116,7 @@ class AcpDialect:
             self.refuse(id_, problem("draining", "the gateway closes", extra={"reasons": self.reasons()}))
         elif method not in self._methods:
             self.refuse(id_, problem("method_not_found", f"there is no method {method[:100]!r}"))
-        elif isinstance(ask := acp.structure(acp.PARAMS[method], params), Problem):
+        elif isinstance(ask := structure(PARAMS[method], params), Problem):
             self.refuse(id_, ask)
         else:
             self._methods[method](id_, ask)
@@ -124,11 +125,11 @@ class AcpDialect:
         """Notifications are never answered, whatever is wrong with them."""
         if not self._initialized:
             return
-        if method == "session/cancel" and isinstance(ask := acp.structure(acp.Cancel, params), acp.Cancel):
+        if method == "session/cancel" and isinstance(ask := structure(Cancel, params), Cancel):
             self.prompts.cancel(ask.session_id)
         elif method == "$/cancel_request":
-            cancel = acp.structure(acp.CancelRequest, params)
-            if isinstance(cancel, acp.CancelRequest):
+            cancel = structure(CancelRequest, params)
+            if isinstance(cancel, CancelRequest):
                 self.prompts.cancel_request(cancel.request_id)
 
     def answer(self, id_: RequestId, value: Any) -> None:
@@ -150,7 +151,7 @@ class AcpDialect:
     # --- who is there ---
 
     def _initialize(self, id_: RequestId, params: Any) -> None:
-        ask = acp.structure(acp.Initialize, params)
+        ask = structure(Initialize, params)
         if isinstance(ask, Problem):
             self.refuse(id_, ask)
             return
@@ -166,7 +167,7 @@ class AcpDialect:
         self.answer(id_, acp.initialized(gateway_trio.__version__, [] if known else [acp.TOKEN_METHOD]))
         self._tell_phase()
 
-    def _authenticate(self, id_: RequestId, ask: acp.Authenticate) -> None:
+    def _authenticate(self, id_: RequestId, ask: Authenticate) -> None:
         if self.connection.identity is not None or ask.method_id != acp.TOKEN_METHOD["id"]:
             why = f"there is no authentication method {ask.method_id[:100]!r} for this connection"
             self.refuse(id_, problem("invalid_params", why))

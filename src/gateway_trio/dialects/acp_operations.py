@@ -5,10 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway_trio.core import acp
+from gateway_trio.core import acp_params
+from gateway_trio.core.acp_params import DrainAsk, KillAsk, Nothing, UndrainAsk
 from gateway_trio.core.commands import BUILT_INS, Refusal, RunExec, Unknown, decide_exec, may
 from gateway_trio.core.jsonrpc import Problem, RequestId, problem
-from gateway_trio.core.lifecycle import Reason
+from gateway_trio.core.phases import Reason
 from gateway_trio.desk import log_refusal
 from gateway_trio.dialects.acp_frames import answer
 from gateway_trio.quick import Exec, ExecAsk, once
@@ -27,7 +28,7 @@ class OperatorMethods:
         self._gateway = dialect.gateway
         self._connection = dialect.connection
 
-    def status(self, id_: RequestId, _: acp.Nothing) -> None:
+    def status(self, id_: RequestId, _: Nothing) -> None:
         running = [
             {
                 "id": exec_.id,
@@ -40,7 +41,7 @@ class OperatorMethods:
         ]
         self._dialect.answer(id_, {**self._gateway.status(), "running": running})
 
-    def exec(self, id_: RequestId, ask: acp.ExecAsk) -> None:
+    def exec(self, id_: RequestId, ask: acp_params.ExecAsk) -> None:
         gateway, principal = self._gateway, self._connection.principal
         verdict = decide_exec(
             ask.name,
@@ -76,7 +77,7 @@ class OperatorMethods:
         else:
             self._dialect.answer(id_, once(exec_))
 
-    def kill(self, id_: RequestId, ask: acp.KillAsk) -> None:
+    def kill(self, id_: RequestId, ask: KillAsk) -> None:
         killed = self._gateway.control.kill(self._connection.principal, ask.id)
         self._dialect.refuse(id_, killed) if isinstance(killed, Problem) else self._dialect.answer(id_, {})
 
@@ -90,14 +91,14 @@ class OperatorMethods:
         self._dialect.refuse(id_, problem(refusal.reason, refusal.message))
         return False
 
-    def drain(self, id_: RequestId, ask: acp.DrainAsk) -> None:
+    def drain(self, id_: RequestId, ask: DrainAsk) -> None:
         if self._may(id_, "drain"):
             self._gateway.coordinator.drain(
                 Reason.OPERATOR, by=self._connection.principal.name, why=ask.why[:1000]
             )
             self._dialect.answer(id_, dict(self._gateway.status()))
 
-    def undrain(self, id_: RequestId, ask: acp.UndrainAsk) -> None:
+    def undrain(self, id_: RequestId, ask: UndrainAsk) -> None:
         if not self._may(id_, "undrain"):
             return
         if ask.reason not in {reason.value for reason in Reason}:
@@ -108,7 +109,7 @@ class OperatorMethods:
         self._gateway.control.undrain(Reason(ask.reason))
         self._dialect.answer(id_, dict(self._gateway.status()))
 
-    def restart(self, id_: RequestId, _: acp.Nothing) -> None:
+    def restart(self, id_: RequestId, _: Nothing) -> None:
         if self._may(id_, "restart"):
             self._gateway.control.restart(
                 self._connection.principal.name,

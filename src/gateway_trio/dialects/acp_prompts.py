@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from gateway_trio.core import acp
+from gateway_trio.core.acp_params import PromptAsk
 from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import Problem, RequestId, encode, problem, result
 from gateway_trio.core.session import Busy, TurnState
@@ -41,7 +42,7 @@ class PromptMethods:
         self._gateway = dialect.gateway
         self._waiting: dict[str, list[RequestId]] = {}  #: turn or exec → the prompts that it answers
 
-    def prompt(self, id_: RequestId, ask: acp.PromptAsk) -> None:
+    def prompt(self, id_: RequestId, ask: PromptAsk) -> None:
         session = self._dialect.attached(id_, ask.session_id)
         if session is None:
             return
@@ -136,7 +137,7 @@ class _PromptAsker:
         self._prompts.follow(self._id, self._session, work)
 
 
-def _prompted(session: Session, ask: acp.PromptAsk, sender: Connection) -> Prompted | Problem:
+def _prompted(session: Session, ask: PromptAsk, sender: Connection) -> Prompted | Problem:
     """Read a prompt's blocks and what is ours in its `_meta`."""
     texts: list[str] = []
     for number, block in enumerate(ask.prompt):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from attrs import evolve, frozen
 
 from gateway_trio.core import acp
+from gateway_trio.core.acp_params import CloseSession, ListSessions, LoadSession, NewSession, ResumeSession
 from gateway_trio.core.commands import Role
 from gateway_trio.core.cursor import Cursor
 from gateway_trio.core.jsonrpc import RequestId, encode, problem, result
@@ -63,7 +64,7 @@ class SessionMethods:
         self._connection = dialect.connection
         self._sessions = dialect.gateway.sessions
 
-    def new(self, id_: RequestId, _: acp.NewSession) -> None:
+    def new(self, id_: RequestId, _: NewSession) -> None:
         """Make a session; answered once its row is stored."""
 
         async def create() -> None:
@@ -79,7 +80,7 @@ class SessionMethods:
 
         self._spawn(id_, create)
 
-    def load(self, id_: RequestId, ask: acp.LoadSession) -> None:
+    def load(self, id_: RequestId, ask: LoadSession) -> None:
         """Show the session from its start, or behind `after`; answered behind the last event that it has now."""
         if (given := self._place(id_, ask.meta)) is None:
             return
@@ -101,7 +102,7 @@ class SessionMethods:
 
         self._with(id_, ask.session_id, place.look, load)
 
-    def resume(self, id_: RequestId, ask: acp.ResumeSession) -> None:
+    def resume(self, id_: RequestId, ask: ResumeSession) -> None:
         """Go on in a session: with `after`, behind what the client has; without it, with what comes."""
         if (place := self._place(id_, ask.meta)) is None:
             return
@@ -128,7 +129,7 @@ class SessionMethods:
             return None
         return _Place(after, ours.get("epoch"))
 
-    def list_page(self, id_: RequestId, ask: acp.ListSessions) -> None:
+    def list_page(self, id_: RequestId, ask: ListSessions) -> None:
         """List the sessions that this principal may use, newest first; the cursor is an offset."""
         if not _CURSOR.fullmatch(ask.cursor or "0"):
             self._dialect.refuse(id_, problem("invalid_params", "cursor is the nextCursor of an earlier answer"))
@@ -150,7 +151,7 @@ class SessionMethods:
 
         self._spawn(id_, list_page)
 
-    def close(self, id_: RequestId, ask: acp.CloseSession) -> None:
+    def close(self, id_: RequestId, ask: CloseSession) -> None:
         """Cancel what runs and waits in the session, for everyone attached; answered when all that has ended."""
         session = self._dialect.attached(id_, ask.session_id)
         if session is None:

@@ -13,8 +13,8 @@ from urllib.parse import parse_qs
 from gateway_trio.core.cursor import Cursor, Lost, Piece
 from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
 from gateway_trio.core.jsonrpc import CLOSES, Close, Problem
-from gateway_trio.core.lifecycle import Phase
 from gateway_trio.core.permission import Answered, Asked
+from gateway_trio.core.phases import Phase
 from gateway_trio.core.text import short
 from gateway_trio.desk import Prompted
 from gateway_trio.dialects.attachments import Attachment, Attachments
