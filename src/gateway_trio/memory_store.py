@@ -10,8 +10,8 @@ import itertools
 import math
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import trio
 from attrs import define, evolve, field
@@ -35,11 +35,9 @@ from gateway_trio.store import (
     StoreUnavailable,
     Work,
 )
+from gateway_trio.undo import Undo
 
 __all__ = ["MemoryStore"]
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 #: What an event is taken to cost beside its text.
 _EVENT_BYTES = 300
@@ -85,85 +83,84 @@ class MemoryStore:
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Carry out all changes at once; a checkpoint follows."""
-        undo: list[Callable[[], object]] = []
+        undo = Undo()
         try:
             for change in changes:
                 self._apply(change, undo)
         except StoreUnavailable:
-            for back in reversed(undo):
-                back()
+            undo.take_back()
             raise
         self._trim(changes)
         await trio.lowlevel.checkpoint()
 
-    def _apply(self, change: Change, undo: list[Callable[[], object]]) -> None:  # noqa: C901, PLR0912 - a table
+    def _apply(self, change: Change, undo: Undo) -> None:  # noqa: C901, PLR0912 - a table
         match change:
             case AddSession():
                 _new(self._sessions, change.id, "session")
                 if change.name is not None and self._named(change.owner, change.name) is not None:
                     raise StoreUnavailable(f"{change.owner} has a session {change.name!r}")
-                _put(self._sessions, change.id, _Session(change), undo)
+                undo.put(self._sessions, change.id, _Session(change))
             case DropSession(id_):
-                _drop(self._sessions, [id_], undo)
+                undo.drop(self._sessions, [id_])
             case AddEvent():
                 self._add_event(change, undo)
             case SetText(id_, number, text):
                 session = self._sessions.get(id_)
                 if session is not None and (row := session.events.get(number)) is not None:
-                    _put(session.events, number, evolve(row, text=text), undo)
+                    undo.put(session.events, number, evolve(row, text=text))
             case AddTurn(id_, session_id, key, digest, seq, principal):
                 _new(self._works, id_, "turn")
                 now = time.time()
                 work = Work("turn", id_, session_id, key, digest, seq, TurnState.QUEUED, now, principal)
-                _put(self._works, id_, work, undo)
+                undo.put(self._works, id_, work)
             case MoveTurn(id_, sources, state):
                 turn = self._works.get(id_)
                 if turn is None or turn.kind != "turn" or turn.state not in sources:
                     raise StoreUnavailable(f"turn {id_} is not {sorted(s.value for s in sources)}")
-                _put(self._works, id_, evolve(turn, state=state), undo)
+                undo.put(self._works, id_, evolve(turn, state=state))
             case AddExec():
                 _new(self._works, change.id, "exec")
-                _put(self.execs, change.id, (change, None), undo)
-                _put(self._works, change.id, _exec(change), undo)
+                undo.put(self.execs, change.id, (change, None))
+                undo.put(self._works, change.id, _exec(change))
             case EndExec(id_):
                 begun, ended = self.execs.get(id_, (None, change))
                 if begun is None or ended is not None:
                     raise StoreUnavailable(f"exec {id_} does not run")
-                _put(self.execs, id_, (begun, change), undo)
+                undo.put(self.execs, id_, (begun, change))
                 if (work_ := self._works.get(id_)) is not None:
-                    _put(self._works, id_, evolve(work_, state=TurnState.COMPLETED), undo)
+                    undo.put(self._works, id_, evolve(work_, state=TurnState.COMPLETED))
             case Retract(id_, start):
                 self._retract(id_, start, undo)
             case Late(late):
                 self._apply_late(late, undo)
 
-    def _add_event(self, change: AddEvent, undo: list[Callable[[], object]]) -> None:
+    def _add_event(self, change: AddEvent, undo: Undo) -> None:
         session = self._sessions.get(change.session)
         if session is None or change.number != session.last + 1:
             raise StoreUnavailable(f"session {change.session} is not at {change.number - 1}")
         _set_last(session, change.number, undo)
         row = EventRow(change.number, change.owner, change.body, change.admin)
         if self._keep_events:
-            _put(session.events, change.number, row, undo)
+            undo.put(session.events, change.number, row)
         work = self._works.get(change.owner)
         if isinstance(change.body, ev.Change) and change.body.ends and work is not None:
-            _put(self._works, work.id, evolve(work, outcome=change.body, outcome_at=change.number), undo)
+            undo.put(self._works, work.id, evolve(work, outcome=change.body, outcome_at=change.number))
 
-    def _retract(self, session_id: str, start: int, undo: list[Callable[[], object]]) -> None:
+    def _retract(self, session_id: str, start: int, undo: Undo) -> None:
         session = self._sessions.get(session_id)
         if session is None:
             return
         _set_last(session, min(session.last, start - 1), undo)
-        _drop(session.events, [number for number in session.events if number >= start], undo)
+        undo.drop(session.events, [number for number in session.events if number >= start])
         works = [work for work in self._works.values() if work.session == session_id]
         for work in works:
             if work.outcome_at >= start:
-                _put(self._works, work.id, evolve(work, outcome=None, outcome_at=0), undo)
+                undo.put(self._works, work.id, evolve(work, outcome=None, outcome_at=0))
         gone = [work.id for work in works if work.seq >= start]
-        _drop(self._works, gone, undo)
-        _drop(self.execs, gone, undo)
+        undo.drop(self._works, gone)
+        undo.drop(self.execs, gone)
 
-    def _apply_late(self, change: MoveTurn | EndExec, undo: list[Callable[[], object]]) -> None:
+    def _apply_late(self, change: MoveTurn | EndExec, undo: Undo) -> None:
         try:
             self._apply(change, undo)
         except StoreUnavailable:
@@ -260,38 +257,16 @@ def _as_many(rows: Any, keep_bytes: int) -> list[EventRow]:
     return found
 
 
-def _put(rows: MutableMapping[_K, _V], key: _K, value: _V, undo: list[Callable[[], object]]) -> None:
-    if key in rows:
-        before = rows[key]
-        undo.append(lambda: rows.__setitem__(key, before))
-    else:
-        undo.append(lambda: rows.__delitem__(key))
-    rows[key] = value
-
-
 def _new(rows: Mapping[str, object], id_: str, kind: str) -> None:
     if id_ in rows:
         raise StoreUnavailable(f"{kind} {id_} is there")
 
 
-def _drop(rows: MutableMapping[_K, _V], keys: Sequence[_K], undo: list[Callable[[], object]]) -> None:
-    """Take rows out; taken back, each stands again where it stood."""
-    before = list(rows.items())
-
-    def back() -> None:
-        rows.clear()
-        rows.update(before)
-
-    for key in keys:
-        rows.pop(key, None)
-    undo.append(back)
-
-
-def _set_last(session: _Session, last: int, undo: list[Callable[[], object]]) -> None:
+def _set_last(session: _Session, last: int, undo: Undo) -> None:
     before = session.last
 
     def back() -> None:
         session.last = before
 
     session.last = last
-    undo.append(back)
+    undo.by(back)

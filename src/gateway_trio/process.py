@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import faulthandler
 import gc
-import json
 import math
 import os
 import signal
@@ -25,14 +24,14 @@ import trio
 
 from gateway_trio import log
 from gateway_trio.agents import Agent, AgentUnusable
-from gateway_trio.choose_store import choose_store, store_path
+from gateway_trio.announcements import say_hello, write_report
+from gateway_trio.choose_store import choose_store
 from gateway_trio.config import Config, ConfigError, load_config, secrets
 from gateway_trio.core.lifecycle import Action
 from gateway_trio.core.supervision import is_supervised
 from gateway_trio.gateway import Gateway
 from gateway_trio.handover import Handover
 from gateway_trio.preflight import program_fault
-from gateway_trio.report import DrainReport
 from gateway_trio.sd_notify import Supervisor
 from gateway_trio.server import UnsafeBind, serve
 from gateway_trio.signals import SIGNALS, Signals
@@ -102,7 +101,7 @@ class _Program:
                     self._handover.follow(self._gateway, in_place=self._in_place)
                     self._supervisor.attach(self._gateway)
                     nursery.start_soon(self._supervisor.keep_alive)
-                    self._say_hello(self._gateway)
+                    say_hello(self._gateway, self._config, os.environ)
                     self._signals.attach(self._gateway)
                     _settle_memory()
                     await self._gateway.closed.wait()
@@ -171,26 +170,6 @@ class _Program:
             _log.error("the process could not be replaced, and exits for a restart", error=str(fault))
         return EX_TEMPFAIL
 
-    # --- what is said ---
-
-    def _say_hello(self, gateway: Gateway) -> None:
-        host, port = gateway.addresses[0][:2]
-        shown = f"[{host}]" if ":" in host else host
-        base = f"ws://{shown}:{port}"
-        _print(f"gateway-trio, pid {os.getpid()}: {base}/chat and {base}/acp")
-        _log.info("open", pid=os.getpid(), addresses=[f"{a[0]}:{a[1]}" for a in gateway.addresses])
-        if gateway.store.durable:
-            _log.info("store", path=str(store_path(self._config.store, os.environ)))
-        else:
-            _log.warning("sessions are kept in memory only and are forgotten at exit")
-        if gateway.entrance.tokens:
-            _log.info("tokens", names=[token.name for token in self._config.auth.tokens])
-        else:
-            _log.warning("no tokens are configured: everyone on loopback is admin")
-        _, short = secrets(self._config, os.environ)
-        for name in short:
-            _log.warning("a value is too short to be kept out of an exec's output", variable=name)
-
     async def _say_goodbye(self, gateway: Gateway) -> None:
         """Write the report and log it; end here and now if an agent's body cannot be ended."""
         report = gateway.report
@@ -200,7 +179,7 @@ class _Program:
             await self._signals.hold()
         _log.info("drained", **report.to_json())
         if self._report is not None:
-            self._write_report(report, self._report)
+            write_report(report, self._report)
         if report.turns_abandoned or report.cut:
             gateway.execs.kill_now()
             self._exit_now(self.replace_process() if self.replaces else self.exit_code)
@@ -210,22 +189,6 @@ class _Program:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
-
-    def _write_report(self, report: DrainReport, path: Path) -> None:
-        try:
-            path.write_text(json.dumps(report.to_json(), indent=2) + "\n")
-        except OSError as fault:
-            _log.warning("the report could not be written", path=str(path), error=str(fault))
-
-
-def _print(line: str) -> None:
-    """Print for a person; where nobody reads that any more, print no more: it is no reason to end."""
-    try:
-        print(line, flush=True)
-    except OSError as fault:
-        _log.warning("nothing is printed any more", error=str(fault))
-        with Path(os.devnull).open("w") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _settle_memory() -> None:

@@ -11,7 +11,7 @@ The same function decides whether a session is idle or busy and in every phase: 
    target alone would run.
 5. Are the words such as it takes? If not, `usage`.
 
-What is admitted is asked of `lifecycle`'s table, through `admits`; nothing here knows a phase.
+What is admitted is asked of the table in `phases`, through `admits`; nothing here knows a phase.
 """
 
 from collections.abc import Callable, Sequence
