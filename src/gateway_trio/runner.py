@@ -186,17 +186,7 @@ class ExecRunner:
             reason="draining" if never_ran else facts.status.value,
             stop_reason="cancelled" if facts.status is Status.CANCELLED else "end_turn",
         )
-        log.info(
-            "exec",
-            id=exec_.id,
-            command=exec_.ask.command.name,
-            principal=exec_.ask.principal,
-            status=facts.status.value,
-            code=facts.exit_code,
-            seconds=round(facts.seconds, 3),
-        )
-        had_process = facts.exit_code is not None or facts.signal is not None
-        self._coordinator.tally.exec_ended(facts.status, facts.seconds if had_process else None)
+        self._note(exec_, facts)
         row, session = EndExec(exec_.id, wire, time.time()), exec_.ask.session
         try:
             line = None if session is None else closing_line(wire, silent=not exec_.last)
@@ -215,6 +205,20 @@ class ExecRunner:
                 exec_.ended_at = entries[0].number
             for answer in exec_.finished:
                 answer(exec_)
+
+    def _note(self, exec_: Exec, facts: Facts) -> None:
+        """Log and count how it ended."""
+        log.info(
+            "exec",
+            id=exec_.id,
+            command=exec_.ask.command.name,
+            principal=exec_.ask.principal,
+            status=facts.status.value,
+            code=facts.exit_code,
+            seconds=round(facts.seconds, 3),
+        )
+        had_process = facts.exit_code is not None or facts.signal is not None
+        self._coordinator.tally.exec_ended(facts.status, facts.seconds if had_process else None)
 
     def _change(self, exec_: Exec, state: str, **more: Any) -> Change:
         ends = state not in ("queued", "running")
