@@ -25,7 +25,7 @@ from websockets.sync.client import connect
 
 from schema import Checker
 
-PATIENCE = 20.0  # seconds; what is waited for and does not come in this time is a failure
+PATIENCE = 60.0  # seconds; what is waited for and does not come in this time is a failure
 
 BASE = """
 [server]

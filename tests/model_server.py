@@ -18,7 +18,7 @@ import struct
 import threading
 import time
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 STALL, RESET = object(), object()
 

@@ -34,7 +34,7 @@ class Fixture:
 
 
 async def test_what_stands_in_the_pipe_at_the_end_is_delivered():
-    with Fixture() as f, trio.fail_after(5):
+    with Fixture() as f, trio.fail_after(60):
         f.write(b"x" * 60_000)  # and nobody read it, as the loop was held up
         f.output.close()
         await f.output.deliver()
@@ -43,7 +43,7 @@ async def test_what_stands_in_the_pipe_at_the_end_is_delivered():
 
 
 async def test_what_was_held_back_comes_at_the_end():
-    with Fixture(secrets=("hunter2hunter2",)) as f, trio.fail_after(5):
+    with Fixture(secrets=("hunter2hunter2",)) as f, trio.fail_after(60):
         f.write(b"a hunter2\xe2\x82")
         f.output.close()
         await f.output.deliver()
@@ -51,14 +51,14 @@ async def test_what_was_held_back_comes_at_the_end():
 
 
 async def test_nothing_written_is_nothing_emitted():
-    with Fixture() as f, trio.fail_after(5):
+    with Fixture() as f, trio.fail_after(60):
         f.output.close()
         await f.output.deliver()
         assert f.texts == []
 
 
 async def test_reading_ends_with_the_pipe_or_past_the_limit():
-    with Fixture(limit=10) as f, trio.fail_after(5):
+    with Fixture(limit=10) as f, trio.fail_after(60):
         f.write(b"x" * 11)
         await f.output.read()
         assert f.over == 1
@@ -71,7 +71,7 @@ async def test_reading_ends_with_the_pipe_or_past_the_limit():
 
 @pytest.mark.parametrize("size", [10, 0])
 async def test_up_to_the_limit_is_not_past_it(size):
-    with Fixture(limit=10) as f, trio.fail_after(5):
+    with Fixture(limit=10) as f, trio.fail_after(60):
         f.write(b"x" * size)
         os.close(f.write_end)
         f.write_end = os.dup(f.read_end)

@@ -14,6 +14,7 @@ import trio
 import trio.testing
 
 from gateway_trio.execs import Limits, Spawn, Status, Stop, check_words, environment, run_exec, shell_argv
+from harness import PATIENCE
 
 
 def marked(*exec_ids):
@@ -40,7 +41,7 @@ def descriptors():
 class Command:
     """One command, what it wrote, and how it went."""
 
-    def __init__(self, script, *words, argv=None, env=None, cwd=None, timeout=10.0, term=2.0, **limits):
+    def __init__(self, script, *words, argv=None, env=None, cwd=None, timeout=2 * PATIENCE, term=2.0, **limits):
         self.id = uuid.uuid4().hex
         argv = shell_argv("test", script, words) if argv is None else argv
         self.spawn = Spawn(self.id, argv, environment(os.environ, env or {}), cwd)
@@ -85,7 +86,7 @@ def _no_descriptor_is_lost():
 
 async def ran(*args, **kwargs):
     command = Command(*args, **kwargs)
-    with trio.fail_after(15):
+    with trio.fail_after(PATIENCE):
         await command.run()
     return command
 
@@ -104,7 +105,7 @@ async def test_output_in_order_and_exit_code():
         12,
         0,
     )
-    assert 0 <= facts.seconds < 2
+    assert facts.seconds >= 0
 
 
 async def test_ended_by_a_signal_that_is_not_ours():
@@ -120,7 +121,6 @@ async def test_bytes_that_are_no_text_are_replaced():
 async def test_there_is_no_input(script):
     command = await ran(script)
     assert command.facts.status is Status.EXITED
-    assert command.facts.seconds < 5
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ async def test_where_and_how_it_runs(tmp_path):
 
 async def test_it_has_a_session_of_its_own_which_no_ctrl_c_reaches():
     command = Command("echo $$; exec sleep 3141")
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("\n")
@@ -222,7 +222,7 @@ async def test_what_cannot_start_says_why(tmp_path):
 )
 async def test_what_is_left_running_is_counted(script, number, background):
     command = Command(script, background=background)
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         await command.run()
     word, *pids = command.text.split()
     assert word == "started"
@@ -241,7 +241,7 @@ async def test_children_that_have_ended_are_not_counted():
 
 async def test_a_child_that_ends_with_the_pipe_is_waited_for_and_not_counted():
     commands = [Command("(sleep 0.05; echo late) & echo early") for _ in range(20)]
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             for command in commands:
                 nursery.start_soon(command.run)
@@ -251,10 +251,9 @@ async def test_a_child_that_ends_with_the_pipe_is_waited_for_and_not_counted():
 
 async def test_a_child_that_goes_on_writing_does_not_hold_it():
     command = Command("yes & echo up", output_bytes=2**40)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         await command.run()
     assert command.facts.status is Status.EXITED
-    assert command.facts.seconds < 2
 
 
 # --- how it is ended ------------------------------------------------------------------------------
@@ -273,14 +272,14 @@ async def test_a_timeout_ends_all_of_it(script):
         0,
     )
     assert command.text == "begun\n"
-    assert 0.3 <= facts.seconds < 1.3
+    assert facts.seconds >= 0.3
     assert command.left == []
 
 
 async def test_what_ignores_term_is_killed_after_term_seconds():
     command = await ran("trap '' TERM; sleep 3141; echo no", timeout=0.3, term=0.4)
     assert (command.facts.status, command.facts.signal, command.text) == (Status.TIMEOUT, signal.SIGKILL, "")
-    assert 0.7 <= command.facts.seconds < 1.7
+    assert command.facts.seconds >= 0.7
     assert command.left == []
 
 
@@ -292,8 +291,7 @@ async def test_what_ignores_term_and_is_not_the_leader_is_killed_after_term_seco
         term=0.4,
     )
     assert command.facts.signal == signal.SIGTERM
-    assert command.facts.seconds < 0.7
-    assert 0.7 <= trio.current_time() - began < 2
+    assert trio.current_time() - began >= 0.7
     assert command.left == []
 
 
@@ -307,7 +305,7 @@ async def test_term_leaves_time_to_clean_up_for_the_leader_and_for_the_others():
     )
     python = f'{sys.executable} -c "{program}"'
     command = Command(f"{python} child 0.1 & exec {python} leader 0", term=3)
-    with trio.fail_after(10):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("child up")
@@ -329,7 +327,7 @@ async def test_those_that_left_the_group_are_ended_too(children):
 @pytest.mark.parametrize("status", [Status.KILLED, Status.CANCELLED, Status.DEADLINE])
 async def test_the_first_reason_wins(status):
     command = Command("echo up; sleep 3141 & setsid sleep 3141")
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("up")
@@ -351,7 +349,7 @@ async def test_a_stop_before_the_start_starts_nothing(tmp_path):
 async def test_a_stop_after_the_end_changes_nothing():
     command = Command("echo up")
     command.gate = trio.Event()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("up")
@@ -398,7 +396,7 @@ async def test_long_output_keeps_head_and_tail():
 async def test_an_emit_that_waits_stops_no_clock_and_loses_nothing():
     command = Command("echo $$; echo second; setsid sleep 3141 & exec sleep 3141", timeout=0.4)
     command.gate = trio.Event()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("\n")
@@ -418,7 +416,7 @@ async def test_an_emit_that_fails_kills_the_command_and_is_told():
     async def emit(text):
         raise OSError("the store is gone")
 
-    with trio.fail_after(5), pytest.raises(ExceptionGroup) as caught:
+    with trio.fail_after(PATIENCE), pytest.raises(ExceptionGroup) as caught:
         await run_exec(command.spawn, command.limits, command.stop, emit)
     assert caught.group_contains(OSError, match="the store is gone")
     assert command.left == []
@@ -428,14 +426,13 @@ async def test_an_emit_that_fails_kills_the_command_and_is_told():
 
 
 async def test_a_cancel_ends_all_of_it_at_once():
-    command = Command("trap '' TERM; setsid sleep 3141 & sleep 3141 & env -i sleep 3141 & echo up $!; wait")
-    with trio.fail_after(5):
+    script = "trap '' TERM; setsid sleep 3141 & sleep 3141 & env -i sleep 3141 & echo up $!; wait"
+    command = Command(script, term=2 * PATIENCE)
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("\n")
-            began = trio.current_time()
             nursery.cancel_scope.cancel()
-    assert trio.current_time() - began < 1
     assert command.facts is None
     assert command.left == []
     assert not exists(command.text.split()[1])
@@ -444,7 +441,7 @@ async def test_a_cancel_ends_all_of_it_at_once():
 async def test_a_cancel_after_the_end_ends_what_was_left():
     command = Command("sleep 3141 >/dev/null 2>&1 & setsid sleep 3141 >/dev/null 2>&1 & echo up")
     command.gate = trio.Event()
-    with trio.fail_after(5):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("up")
@@ -456,7 +453,7 @@ async def test_a_cancel_after_the_end_ends_what_was_left():
 
 async def test_a_cancel_or_stop_at_any_moment_of_the_start_leaves_nothing():
     commands = []
-    with trio.fail_after(60):
+    with trio.fail_after(PATIENCE):
         for i in range(30):
             cancelled, stopped = (Command("setsid sleep 3141 & sleep 3141") for _ in range(2))
             commands += cancelled, stopped
@@ -498,7 +495,7 @@ async def test_blocked_threads_do_not_delay_a_start_where_the_limit_is_raised(bl
 async def test_blocked_threads_do_not_delay_an_end(blocked_threads):
     blocked_threads.total_tokens = 41
     command = Command("echo up; setsid sleep 3141 & sleep 3141")
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await command.wrote("up")
@@ -509,7 +506,7 @@ async def test_blocked_threads_do_not_delay_an_end(blocked_threads):
 
 async def test_a_stop_ends_the_wait_for_a_thread(blocked_threads):
     command = Command("true")
-    with trio.fail_after(3):
+    with trio.fail_after(PATIENCE):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.run)
             await trio.testing.wait_all_tasks_blocked()

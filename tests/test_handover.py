@@ -37,7 +37,7 @@ def is_open(port: int) -> bool:
 async def test_the_port_stays_open_for_a_successor_alone(reasons, in_place, stays):
     handover = Handover({}, CONFIG.server)
     assert handover.listeners() is None
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             gateway = await nursery.start(partial(serve, CONFIG))
             handover.follow(gateway, in_place=in_place)
@@ -62,7 +62,7 @@ def descriptors_of(socket_: str) -> list[int]:
 
 async def test_no_child_has_the_copies():
     handover = Handover({}, CONFIG.server)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             gateway = await nursery.start(partial(serve, CONFIG))
             listening = os.readlink(f"/proc/self/fd/{gateway.listeners[0].socket.fileno()}")
@@ -78,7 +78,7 @@ async def test_no_child_has_the_copies():
 async def test_a_given_socket_that_all_can_reach_takes_tokens():
     listeners = await trio.open_tcp_listeners(0, host="0.0.0.0")
     with (
-        trio.fail_after(20),
+        trio.fail_after(60),
         pytest.RaisesGroup(pytest.RaisesExc(UnsafeBind, match="given to us, is 0.0.0.0"), flatten_subgroups=True),
     ):
         await serve(CONFIG, listeners=listeners)

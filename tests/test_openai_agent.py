@@ -75,7 +75,7 @@ async def make(server):
         agents.append(OpenAIAgent(config, key))
         return Lab(server, agents[-1])
 
-    with trio.fail_after(30):
+    with trio.fail_after(60):
         yield build
         for agent in agents:
             await agent.aclose()

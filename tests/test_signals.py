@@ -27,7 +27,7 @@ async def test_of_a_restart_and_a_shutdown_it_is_the_shutdown(numbers, early):
 
     starting = trio.CancelScope()
     signals = Signals(starting, pytest.fail)
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         await signals.receive(come())
     assert signals.early == early
     assert starting.cancel_called is (early is not None)

@@ -7,7 +7,7 @@ import os
 import socket
 import struct
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 

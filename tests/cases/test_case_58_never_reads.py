@@ -14,7 +14,7 @@ from websockets.sync.client import connect
 
 from harness import Acp, ours_of
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 BOUND = 100 * 2**20  # what 100 MB would pass in any form in which all of it were kept
 
 
