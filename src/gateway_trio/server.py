@@ -96,6 +96,8 @@ class _Tree:
         self._gateway = gateway
         self._coordinator = gateway.coordinator
         self._coordinator.on(Action.MOVE_DEADLINES, self._move_deadline)
+        self._opening = trio.CancelScope()
+        self._coordinator.on(Action.CLOSE_SOCKETS, self._opening.cancel)
 
     def _move_deadline(self) -> None:
         self.shield.deadline = self._coordinator.state.ends
@@ -127,35 +129,46 @@ class _Tree:
     async def _house(
         self, listeners: Sequence[trio.abc.Listener[Any]] | None, task_status: trio.TaskStatus[Gateway]
     ) -> None:
-        gateway = self._gateway
-        await gateway.store.open()
+        """Open the store, serve what it has, and close it. A final reason that comes before gives the start up."""
+        gateway, opened = self._gateway, False
         try:
-            await gateway.sessions.open()
-            await recover(gateway)
-            async with trio.open_nursery() as services, contextlib.AsyncExitStack() as stack:
-                services.start_soon(gateway.keep_alive, _LOOK_SECONDS)
-                services.start_soon(gateway.sessions.saver.run)
-                services.start_soon(gateway.breaker.watch)
-                gateway.begin(services)
-                what = "a socket to listen on, which was given to us,"
-                if listeners is None:
-                    server = gateway.config.server
-                    listeners = await trio.open_tcp_listeners(server.port, host=server.host)
-                    what = f"server.host = {server.host!r}"
-                for listener in listeners:
-                    stack.push_async_callback(listener.aclose)
-                gateway.exposed = next(filter(None, map(reachable, listeners)), None)
-                if gateway.exposed is not None and not gateway.entrance.tokens:
-                    raise _unsafe(what, gateway.exposed)
-                gateway.listeners = listeners
-                gateway.addresses = [_address(listener) for listener in listeners]
-                await self._doors(listeners, task_status)
-                services.cancel_scope.cancel()
+            with self._opening:
+                await gateway.store.open()
+                opened = True
+                await gateway.sessions.open()
+                await recover(gateway)
+            if not self._coordinator.going_down:
+                await self._services(listeners, task_status)
         finally:
-            now = min(trio.current_time(), self._coordinator.state.ends)
-            with trio.CancelScope(shield=True, deadline=now + gateway.config.drain.cleanup_seconds):
-                await gateway.sessions.saver.save()
-                await gateway.store.aclose()
+            if opened:
+                now = min(trio.current_time(), self._coordinator.state.ends)
+                with trio.CancelScope(shield=True, deadline=now + gateway.config.drain.cleanup_seconds):
+                    await gateway.sessions.saver.save()
+                    await gateway.store.aclose()
+
+    async def _services(
+        self, listeners: Sequence[trio.abc.Listener[Any]] | None, task_status: trio.TaskStatus[Gateway]
+    ) -> None:
+        gateway = self._gateway
+        async with trio.open_nursery() as services, contextlib.AsyncExitStack() as stack:
+            services.start_soon(gateway.keep_alive, _LOOK_SECONDS)
+            services.start_soon(gateway.sessions.saver.run)
+            services.start_soon(gateway.breaker.watch)
+            gateway.begin(services)
+            what = "a socket to listen on, which was given to us,"
+            if listeners is None:
+                server = gateway.config.server
+                listeners = await trio.open_tcp_listeners(server.port, host=server.host)
+                what = f"server.host = {server.host!r}"
+            for listener in listeners:
+                stack.push_async_callback(listener.aclose)
+            gateway.exposed = next(filter(None, map(reachable, listeners)), None)
+            if gateway.exposed is not None and not gateway.entrance.tokens:
+                raise _unsafe(what, gateway.exposed)
+            gateway.listeners = listeners
+            gateway.addresses = [_address(listener) for listener in listeners]
+            await self._doors(listeners, task_status)
+            services.cancel_scope.cancel()
 
     async def _doors(
         self, listeners: Sequence[trio.abc.Listener[Any]], task_status: trio.TaskStatus[Gateway]

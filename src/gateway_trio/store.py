@@ -214,7 +214,10 @@ class Store(Protocol):
     durable: bool  #: whether what waits at the end of a drain runs after a restart
 
     async def open(self) -> None:
-        """Make it ready. Raises `StoreUnavailable` with the reason, such as another gateway's lock."""
+        """Make it ready. Raises `StoreUnavailable` with the reason, such as another gateway's lock.
+
+        Cancelling gives it up, as when a signal ends the start of the program; then `aclose` is not called.
+        """
 
     async def commit(self, changes: Sequence[Change]) -> None:
         """Carry out all changes, or none and raise; commits happen in the order of the calls.

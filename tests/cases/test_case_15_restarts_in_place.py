@@ -255,7 +255,7 @@ def test_case_15_where_the_exec_itself_fails_it_exits_for_its_supervisor(tmp_pat
 
 #: Functions, in the order in which a process on its way to its successor comes by them.
 MOMENTS = [
-    "drain", "close_sockets", "cancel_dump_traceback_later", "hold", "_block_in_threads", "_write_report", "_redeliver_remaining", "leave", "execve",
+    "drain", "close_sockets", "cancel_dump_traceback_later", "hold", "_block_in_threads", "write_report", "_redeliver_remaining", "leave", "execve",
     "successor",
 ]  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
 import os
@@ -14,6 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 from gateway_trio.config import ConfigError, parse_config
 from harness import PATIENCE, Program
@@ -318,6 +320,21 @@ def test_case_67_a_signal_from_before_the_imports_is_not_lost(number, tmp_path):
         assert "/acp" not in program.text
         assert "Traceback" not in program.text
         assert sorted(tmp_path.iterdir()) == sorted([program.config, script]), "nothing half made"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGUSR1, 75)])
+def test_case_67_a_signal_while_the_disk_does_not_answer_ends_the_start(number, code, tmp_path):
+    """It is held up in opening its store, here by one that starts on the same one and was stopped in the middle."""
+    held = tmp_path / "gateway.db.starting"
+    with held.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        config = f'[server]\nrestart = "exit"\n[drain]\nstop_budget_seconds = 1000\n[store]\npath = "{tmp_path}/gateway.db"\n'
+        with Program(tmp_path, config, ready=False) as program:
+            descriptors = Path(f"/proc/{program.pid}/fd")
+            wait_until(lambda: any(os.path.realpath(link) == str(held) for link in descriptors.iterdir()))
+            program.signal(number)
+            assert program.wait() == code
+            assert "Traceback" not in program.text
 
 
 @pytest.mark.parametrize(("number", "code"), [("SIGTERM", 0), ("SIGUSR1", 75)])
