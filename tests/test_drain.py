@@ -753,6 +753,8 @@ async def test_cancelling_while_the_store_opens_gives_that_up(hangs, autojump_cl
     assert now() == 1
     assert embedded.was_cancelled
     assert store.closed == (hangs != "open"), "what is open is closed"
+    with pytest.raises(trio.ClosedResourceError, match="the listener is closed"):
+        await embedded.listener.accept()
 
 
 # --- promise 1, at random -------------------------------------------------------------------------------

@@ -78,7 +78,11 @@ async def serve(
 
     """
     config = config or Config()
-    async with chosen(config.agent, os.environ, agent, close_seconds=config.drain.cleanup_seconds) as ours:
+    async with contextlib.AsyncExitStack() as stack:
+        for listener in listeners or ():
+            stack.push_async_callback(listener.aclose)
+        making = chosen(config.agent, os.environ, agent, close_seconds=config.drain.cleanup_seconds)
+        ours = await stack.enter_async_context(making)
         gateway = Gateway(config, ours, store or MemoryStore(), check_restart, read_config)
         tree = _Tree(gateway)
         async with trio.open_nursery() as beside:
@@ -160,8 +164,8 @@ class _Tree:
                 server = gateway.config.server
                 listeners = await trio.open_tcp_listeners(server.port, host=server.host)
                 what = f"server.host = {server.host!r}"
-            for listener in listeners:
-                stack.push_async_callback(listener.aclose)
+                for listener in listeners:
+                    stack.push_async_callback(listener.aclose)
             gateway.exposed = next(filter(None, map(reachable, listeners)), None)
             if gateway.exposed is not None and not gateway.entrance.tokens:
                 raise _unsafe(what, gateway.exposed)
