@@ -508,6 +508,23 @@ async def test_keys_while_draining(autojump_clock):
         assert [turn.text for turn in agent.turns] == ["bad", "long", "new"]
 
 
+@pytest.mark.parametrize(
+    "words", ["/queue more of it", "/interrupt more of it", "/retry", "//not a command", "more"]
+)
+async def test_a_key_joins_whatever_became_a_turn(words, autojump_clock):
+    agent = ScriptedAgent()
+    async with acp_lab(agent=agent) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        await client.prompt(session, "first")
+        for _ in range(2):
+            assert (await client.prompt(session, words, key="key"))["stopReason"] == "end_turn"
+        assert len(agent.turns) == 2
+        with pytest.raises(AcpError) as error:
+            await client.prompt(session, f"{words}?", key="key")
+        assert error.value.reason == "conflict"
+
+
 async def test_an_answer_is_not_lost_with_what_was_trimmed(autojump_clock):
     go, over = trio.Event(), trio.Event()
     calls = [ToolCall(f"c{number}", "x" * 200) for number in range(100)]

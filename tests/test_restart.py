@@ -173,6 +173,74 @@ async def test_a_drain_answers_what_waits_as_kept_and_the_next_run_has_it(autoju
         assert [turn.text for turn in agent.turns] == ["waits"]
 
 
+async def finishing(lab, client, session, slow):
+    """Let the gateway go down as far as `finishing`, where an exec that runs holds it; return what lets it go on."""
+    execs = lab.gateway.coordinator.execs
+    execs.add(exec_ := object())
+    waits = await queue(client, session, "waits")
+    lab.gateway.drain("restart", grace_seconds=1)
+    for id_ in (waits, slow):
+        with pytest.raises(AcpError):
+            await client.answer(id_)
+    await client.until(lambda frame: (frame.get("params") or {}).get("phase") == "finishing")
+
+    def go_on():
+        execs.discard(exec_)
+        lab.gateway.coordinator.poke()
+
+    return go_on
+
+
+async def test_what_is_kept_for_the_next_run_keeps_its_key(autojump_clock):
+    agent = ScriptedAgent({"slow": ["half", 100]})
+    with trio.fail_after(LIMIT):
+        store = KeptStore()
+        async with open_gateway(agent=agent, store=store) as lab:
+            client, session, slow = await begun(lab, "slow")
+            go_on = await finishing(lab, client, session, slow)
+            for _ in range(2):
+                kept = await refusal(client, session, "waits", key="waits")
+                assert (kept.reason, kept.data["admitted"], kept.data["retryable"]) == ("draining", True, False)
+            for other in ("another one", "/status"):
+                assert (await refusal(client, session, other, key="waits")).reason == "conflict"
+            go_on()
+            await lab.gateway.closed.wait()
+            assert lab.gateway.report.turns_queued == 1
+        agent.turns.clear()
+        async with open_gateway(agent=agent, store=store) as lab:
+            client, _ = await attach(lab, session)
+            assert (await client.prompt(session, "waits", key="waits"))["stopReason"] == "end_turn"
+        assert [turn.text for turn in agent.turns] == ["waits"]
+
+
+@pytest.mark.parametrize("how", ["/stop", "session/close"])
+async def test_what_is_kept_for_the_next_run_can_be_dropped_before(how, autojump_clock):
+    agent = ScriptedAgent({"slow": ["half", 100]})
+    with trio.fail_after(LIMIT):
+        store = KeptStore()
+        async with open_gateway(agent=agent, store=store) as lab:
+            client, session, slow = await begun(lab, "slow")
+            go_on = await finishing(lab, client, session, slow)
+            if how == "/stop":
+                assert (await client.prompt(session, "/stop"))["stopReason"] == "end_turn"
+                assert "Dropped: waits" in client.text()
+            else:
+                await client.call("session/close", {"sessionId": session})
+            assert lab.gateway.phase.value == "finishing"
+            go_on()
+            await lab.gateway.closed.wait()
+            assert lab.gateway.report.turns_queued == 1, "as one that never ran"
+        agent.turns.clear()
+        async with open_gateway(agent=agent, store=store) as lab:
+            client, _ = await load(lab, session)
+            (state,) = [
+                t["state"] for f in client.frames if (t := ours_of(f).get("turn")) and t["key"] == "waits"
+            ][-1:]
+            assert state == "cancelled"
+            await client.prompt(session, "new")
+        assert [turn.text for turn in agent.turns] == ["new"]
+
+
 async def test_a_prompt_that_waited_too_long_is_not_run(autojump_clock):
     """Case 47: nothing is silently run days later."""
     agent = ScriptedAgent({"slow": ["half", 100]})

@@ -139,7 +139,11 @@ class Desk:
         )  # fmt: skip
         self._answer(asker, prompted, self._gateway.execs.admit(ask))
 
-    def _turn(self, asker: Asker, prompted: Prompted, text: str, replaces: str | None = None) -> None:
+    def _turn(self, asker: Asker, prompted: Prompted, text: str, **as_asked: Any) -> None:
+        """Take in a prompt of this text; `as_asked` are fields of its `Ask` that are others than those sent.
+
+        Its key is compared by what was sent.
+        """
         sender = prompted.sender
         if (too_many := self._gateway.entrance.spend_prompt(sender.principal)) is not None:
             log.info("refused", principal=sender.principal.name, reason=too_many.reason)
@@ -153,8 +157,8 @@ class Desk:
             prompted.key,
             prompted.busy,
             prompted.digest,
-            replaces,
         )
+        ask = evolve(ask, **as_asked)
         self._answer(asker, prompted, self._gateway.turns.admit(prompted.session, ask))
 
     def _answer(self, asker: Asker, prompted: Prompted, work: Work | Problem) -> None:
@@ -166,6 +170,9 @@ class Desk:
 
     def _follow(self, asker: Asker, work: Work) -> None:
         """Let the asker wait for the outcome, or for the refusal of what could not be stored."""
+        if work.left is not None:
+            asker.refuse(work.left)
+            return
         if work.ended is None:
             work.refused.append(asker.refuse)
         asker.follow(work)
@@ -173,9 +180,9 @@ class Desk:
     def _turn_command(self, asker: Asker, prompted: Prompted, name: str, rest: str) -> None:
         match name:
             case "queue":
-                self._turn(asker, evolve(prompted, busy=Busy.QUEUE, blocks=()), rest)
+                self._turn(asker, prompted, rest, busy=Busy.QUEUE, blocks=())
             case "interrupt":
-                self._turn(asker, evolve(prompted, busy=Busy.INTERRUPT, blocks=()), rest)
+                self._turn(asker, prompted, rest, busy=Busy.INTERRUPT, blocks=())
             case "retry":
                 self._retry(asker, prompted)
             case "new":
@@ -190,4 +197,4 @@ class Desk:
             asker.refuse(problem("usage", "there is no prompt to run again", admitted=False))
             return
         turn_id, prompt = last
-        self._turn(asker, evolve(prompted, blocks=prompt.blocks), prompt.text, replaces=turn_id)
+        self._turn(asker, prompted, prompt.text, blocks=prompt.blocks, replaces=turn_id)

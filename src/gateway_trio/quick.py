@@ -64,6 +64,7 @@ class Exec:
         self.ended_at = 0
         self.output: list[str] = []  #: of one without a session
         self.refused: list[Callable[[Problem], object]] = []
+        self.left: Problem | None = None  #: none outlives the program
         self.finished: list[Callable[[Exec], object]] = []  #: called at the end of one without a session
         self.stop = Stop()
         self.ready = trio.Event()  #: it has a slot, or was stopped before it got one

@@ -141,6 +141,8 @@ class ExecRunner:
         except StoreUnavailable as fault:
             log.warning("exec not stored", id=exec_.id, error=str(fault))
         refusal = problem("store_unavailable", "the command could not be recorded; it was not run", admitted=False)
+        if ask.session is not None:
+            ask.session.forget(ask.key, exec_)
         for answer in exec_.refused:
             answer(refusal)
         return False

@@ -181,12 +181,14 @@ class _Tree:
         async with trio.open_nursery() as connections:
             async with trio.open_nursery() as doors:
                 async with trio.open_nursery() as gateway.execs.nursery:
-                    async with trio.open_nursery() as gateway.turns.nursery:
+                    async with trio.open_nursery() as turns:
+                        gateway.turns.nursery = turns
                         if not coordinator.going_down:
                             coordinator.opened()
                             doors.start_soon(FrontDoor(gateway).serve, listeners, connections)
                             task_status.started(gateway)
                             await coordinator.until_turns_end()
+                            gateway.turns.nursery = gateway.execs.nursery
                     if coordinator.phase is Phase.FINISHING:
                         await coordinator.until_execs_end()
                 doors.cancel_scope.cancel()

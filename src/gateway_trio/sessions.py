@@ -51,7 +51,8 @@ class Work(Protocol):
     digest: str
     ended: Change | None  #: its outcome, once it has one
     ended_at: int  #: the number of the event with the outcome
-    refused: list[Callable[[Problem], object]]  #: called if it could not be stored, and then never began
+    refused: list[Callable[[Problem], object]]  #: called if its outcome will not come: it could not be stored
+    left: Problem | None  #: why its outcome will not come in this run of the program, though it is stored
 
     @property
     def session(self) -> Session | None:
@@ -68,6 +69,7 @@ class PastWork:
     ended: Change | None
     ended_at: int
     refused: list[Callable[[Problem], object]] = field(factory=list)
+    left: Problem | None = None
 
 
 class Session(Journal):
@@ -174,7 +176,7 @@ class Session(Journal):
         return None if found is None else found[0]
 
     def remember(self, key: str | None, work: Work, at: float) -> None:
-        """Let a key name a turn or an exec that was sent at a time (Unix seconds), unless it is refused after all.
+        """Let a key name a turn or an exec that was sent at a time (Unix seconds).
 
         The newest `KEYS_KEPT` are kept, and up to `KEYS_OF_A_DAY` that are not a day older than the newest. So are
         those of what has not ended, however old: else it could run twice at once.
@@ -182,12 +184,16 @@ class Session(Journal):
         if key is None:
             return
         self._keyed[key] = work, at
-        work.refused.append(lambda _: self._keyed.pop(key, None))
         if len(self._keyed) > KEYS_KEPT:
             ended = ((old, since) for old, (of, since) in self._keyed.items() if of.ended is not None)
             oldest, since = next(ended, ("", math.inf))
             if since < at - DAY_SECONDS or (oldest and len(self._keyed) > KEYS_OF_A_DAY):
                 del self._keyed[oldest]
+
+    def forget(self, key: str | None, work: Work) -> None:
+        """Let a key name nothing again: what it named could not be stored, and never began."""
+        if key is not None and self.joined(key) is work:
+            del self._keyed[key]
 
 
 def entry_of(row: EventRow) -> Entry:

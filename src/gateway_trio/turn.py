@@ -56,6 +56,7 @@ class Turn(Place):
         self.ended: Change | None = None
         self.ended_at = 0
         self.refused: list[Callable[[Problem], object]] = []
+        self.left: Problem | None = None
         self.draining = trio.Event()
         self.stop_reason = "end_turn"  #: what a completed one answers
         self._scope = trio.CancelScope()
@@ -86,6 +87,13 @@ class Turn(Place):
         for request in self._requests:  # after that: an agent that does not shield itself is not to go on
             request.settle(CANCELLED)
         self._waiting.cancel()
+
+    def leave(self, why: Problem) -> None:
+        """It is stored, and waits for the next run of the program: those who wait for its outcome are told."""
+        self.left = why
+        for answer in self.refused:
+            answer(why)
+        self.refused.clear()
 
     def close(self) -> None:
         """Let go of what only a turn without an outcome needs: whoever sent it may keep it for long."""

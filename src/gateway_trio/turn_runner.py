@@ -155,7 +155,8 @@ class TurnRunner:
             if ran:
                 turn.session.conversation.end(turn, outcome)
             self._coordinator.turns.discard(turn)
-            self._coordinator.timeline.turn_ended(outcome, ran=ran)
+            if turn.left is None:  # else it is counted already
+                self._coordinator.timeline.turn_ended(outcome, ran=ran)
             self._coordinator.tally.turn_ended(outcome, trio.current_time() - turn.began if ran else None)
             self._ended(turn)
             self._coordinator.poke()

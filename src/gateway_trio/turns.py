@@ -35,7 +35,11 @@ _DRAINING = "The gateway is draining; nothing was sent to the agent. Quick comma
 
 
 class Turns:
-    """The turns of all sessions. `nursery` is that of the turn tasks, set when it opens."""
+    """The turns of all sessions.
+
+    `nursery` is that of the turn tasks, set when it opens. When no turn runs any more it is that of the execs, for
+    what is recorded of those that wait: one can be dropped as long as control commands are taken.
+    """
 
     nursery: trio.Nursery
 
@@ -119,6 +123,7 @@ class Turns:
 
     def _not_accepted(self, turn: Turn) -> None:
         turn.session.conversation.refuse(turn)
+        turn.session.forget(turn.ask.key, turn)
         fault = problem("store_unavailable", "the prompt could not be stored; nothing was sent", admitted=False)
         for answer in turn.refused:
             answer(fault)
@@ -171,9 +176,12 @@ class Turns:
         return head if head.state is TurnState.ACCEPTING else None
 
     def cancel(self, turn: Turn, outcome: TurnState, reason: str | None) -> None:
-        """End a turn that waits or runs with this outcome; does nothing to one that has one already."""
+        """End a turn that waits or runs with this outcome; does nothing to one that has one already.
+
+        Nor to one that waits once the gateway is closing, when nothing is recorded any more.
+        """
         if turn.state is TurnState.QUEUED:
-            if not self._coordinator.going_down:
+            if self._coordinator.admits(Lane.CONTROL):
                 self._take_out(turn, outcome, reason)
         elif not turn.over:
             turn.cancel(outcome, reason, cleanup_seconds=self.config.drain.cleanup_seconds)
@@ -214,9 +222,7 @@ class Turns:
     def _settle(self, turn: Turn) -> None:
         if self._store.durable:
             self._coordinator.timeline.turn_left_queued()
-            kept = problem("draining", _KEPT, admitted=True, retryable=False)
-            for answer in turn.refused:
-                answer(kept)
+            turn.leave(problem("draining", _KEPT, admitted=True, retryable=False))
         else:
             self._take_out(turn, TurnState.INTERRUPTED, "the gateway went down before it could start")
 
