@@ -132,9 +132,20 @@ async def test_a_head_that_is_too_long_is_431_and_no_more_of_it_is_read():
     assert len(await theirs.receive_some(11 * HEAD_BYTES)) >= 8 * HEAD_BYTES
 
 
-async def test_one_just_below_the_limit_is_read():
-    head = await read(raw(X=b"x" * (HEAD_BYTES - 500)))
-    assert len(head.headers["x"]) == HEAD_BYTES - 500
+def of_size(size):
+    """A request whose head has exactly so many bytes."""
+    return raw(X=b"x" * (size - len(raw(X=b""))))
+
+
+@pytest.mark.parametrize("piece", [1000, HEAD_BYTES, 2 * HEAD_BYTES])
+async def test_the_limit_is_exact_however_it_comes(piece):
+    def pieces(sent):
+        return [sent[at : at + piece] for at in range(0, len(sent), piece)]
+
+    head = await read(*pieces(of_size(HEAD_BYTES) + b"behind it"))
+    assert len(head.headers["x"]) == HEAD_BYTES - len(raw(X=b""))
+    assert (await refusal(*pieces(of_size(HEAD_BYTES + 1)))).status == 431
+    assert (await refusal(*pieces(of_size(HEAD_BYTES + 2000)))).status == 431
 
 
 @pytest.mark.parametrize(

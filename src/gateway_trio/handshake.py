@@ -52,10 +52,15 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
 
     Raises `BadRequest` for what is no HTTP/1.1. Cancelling leaves the connection useless.
     """
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+    # h11 bounds only what is not complete. So it never has more than a head may have, and so many bytes that are
+    # none yet are too many.
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES - 1)
+    room = HEAD_BYTES
     try:
         while (event := connection.next_event()) is h11.NEED_DATA:
-            connection.receive_data(bytes(await stream.receive_some(4096)))
+            data = bytes(await stream.receive_some(min(4096, room)))
+            room -= len(data)
+            connection.receive_data(data)
     except h11.RemoteProtocolError as fault:
         status = 431 if fault.error_status_hint == 431 else 400  # noqa: PLR2004 - RFC 6585
         kind = BadToken if status == 431 and _in_authorization(connection) else BadRequest  # noqa: PLR2004
