@@ -85,6 +85,31 @@ async def test_it_may_come_in_pieces_of_any_size():
     assert await read(whole[:7], whole[7:-1], whole[-1:]) == expected
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "path", "query"),
+    [
+        (b"http://127.0.0.1:8765/livez", "127.0.0.1:8765", "/livez", ""),
+        (b"HTTP://[::1]/chat?session=a://b", "[::1]", "/chat", "session=a://b"),
+        (b"http://evil.example/acp", "evil.example", "/acp", ""),
+        (b"http://localhost@evil.example/acp", "localhost@evil.example", "/acp", ""),
+        (b"http://localhost", "localhost", "", ""),
+        (b"http://localhost?x=/acp", "localhost", "", "x=/acp"),
+        (b"http:///acp", "", "/acp", ""),
+        (b"/acp?http://evil.example/", "localhost:8765", "/acp", "http://evil.example/"),
+        (b"http:/acp", "localhost:8765", "http:/acp", ""),
+        (b"//evil.example/acp", "localhost:8765", "//evil.example/acp", ""),
+    ],
+)
+async def test_the_host_of_an_absolute_target_stands_for_the_header(target, host, path, query):
+    head = await read(raw(target))
+    assert (head.headers["host"], head.path, head.query) == (host, path, query)
+
+
+@pytest.mark.parametrize("scheme", [b"https", b"HTTPS", b"ws", b"wss", b"ftp"])
+async def test_an_absolute_target_of_another_scheme_is_400(scheme):
+    assert (await refusal(raw(scheme + b"://localhost:8765/acp"))).status == 400
+
+
 async def test_what_comes_behind_the_head_is_kept():
     assert (await read(raw() + b"\x81\x85frame")).rest == b"\x81\x85frame"
 
