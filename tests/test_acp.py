@@ -580,9 +580,10 @@ async def test_on_busy(autojump_clock):
         assert [turn.text for turn in agent.turns] == ["long", "first", "queued"]
         history = [(item.role, item.text, item.interrupted) for item in agent.turns[1].history]
         assert history == [("user", "long", False), ("assistant", "part", True)]
-        with pytest.raises(AcpError) as error:
-            await client.prompt(session, "x", onBusy="later")
-        assert (error.value.code, error.value.data["admitted"]) == (-32602, False)
+        for busy in ("later", 3, False, [], {}, ["queue"]):
+            with pytest.raises(AcpError) as error:
+                await client.prompt(session, "x", onBusy=busy)
+            assert (error.value.code, error.value.data["admitted"]) == (-32602, False)
 
 
 async def test_a_full_queue_is_busy_also_for_an_interrupt(autojump_clock):
