@@ -597,9 +597,10 @@ async def test_on_busy(autojump_clock):
         assert [turn.text for turn in agent.turns] == ["long", "first", "queued"]
         history = [(item.role, item.text, item.interrupted) for item in agent.turns[1].history]
         assert history == [("user", "long", False), ("assistant", "part", True)]
-        with pytest.raises(AcpError) as error:
-            await client.prompt(session, "x", onBusy="later")
-        assert (error.value.code, error.value.data["admitted"]) == (-32602, False)
+        for busy in ("later", 3, False, [], {}, ["queue"]):
+            with pytest.raises(AcpError) as error:
+                await client.prompt(session, "x", onBusy=busy)
+            assert (error.value.code, error.value.data["admitted"]) == (-32602, False)
 
 
 async def test_a_full_queue_is_busy_also_for_an_interrupt(autojump_clock):
@@ -939,11 +940,77 @@ async def test_list_has_pages_newest_first(autojump_clock):
             page = await client.call("session/list", {"cursor": cursor} if cursor else {})
             found += page["sessions"]
             cursor, pages = page.get("nextCursor"), pages + 1
-        assert pages == 3
+        assert pages == 4
         assert [s["sessionId"] for s in found[1:]] == made[::-1]
         assert found[0]["title"] == "named"
         # What `/chat` made can be loaded by its id.
         await client.call("session/load", {"sessionId": found[0]["sessionId"], "cwd": "/"})
+
+
+async def test_no_frame_is_over_256_kib_whatever_a_client_says(autojump_clock):
+    """What it said is repeated in answers: an id, a name, a method, each as long as it can be."""
+    long = "\U0001f600" * 200_000  # 12 bytes of JSON for each of 4
+    longest_id, longest_name = long[:256], long[:128]
+    async with acp_lab(commands(SLEEP)) as lab:
+        client = await lab.connect()
+        sent = 0
+
+        async def ask(method, params=None, id_=longest_id, **more):
+            nonlocal sent
+            await client.send(
+                json.dumps(
+                    {"jsonrpc": "2.0", "id": id_, "method": method, "params": params, **more}, ensure_ascii=False
+                )
+            )
+            sent += 1
+            await client.until(lambda _: sum("method" not in frame for frame in client.frames) >= sent)
+            return [frame for frame in client.frames if "method" not in frame][-1]
+
+        await ask("initialize", {"protocolVersion": 1})
+        session = (await ask("session/new", {"cwd": "/"}))["result"]["sessionId"]
+        principal = next(iter(lab.gateway.connections)).principal
+        for number in range(100):
+            await lab.gateway.sessions.create(principal, f"{number:03}{longest_name[3:]}")
+        listed = (await ask("session/list", {}))["result"]["sessions"]
+        assert listed[0]["title"].endswith(longest_name[3:])
+        assert (await ask("session/list", {}, id_=long))["error"]["data"]["reason"] == "invalid_request"
+        for method, params in (
+            (long, {}),
+            ("authenticate", {"methodId": long}),
+            ("session/load", {"sessionId": long, "cwd": "/"}),
+            ("session/resume", {"sessionId": long, "cwd": "/"}),
+            ("session/close", {"sessionId": long}),
+            ("session/list", {"cursor": long}),
+            ("session/list", {"cursor": [long]}),
+            ("session/prompt", {"sessionId": session, "prompt": [{"type": long}]}),
+            (
+                "session/prompt",
+                {"sessionId": session, "prompt": [text("x")], "_meta": {"gateway-trio": {"key": long}}},
+            ),
+            ("session/prompt", {"sessionId": session, "prompt": [text(f"/status {long}")]}),
+            ("_gateway-trio/exec", {"name": long}),
+            ("_gateway-trio/exec", {"name": "sleeper", "args": [long]}),
+            ("_gateway-trio/kill", {"id": long}),
+            ("_gateway-trio/undrain", {"reason": long}),
+        ):
+            answer = await ask(method, params)
+            assert "error" in answer, method[:40]
+        for command in ("/kill", "/allow", f"/{long[:9]}", "/say"):
+            await ask("session/prompt", {"sessionId": session, "prompt": [text(f"{command} {long}")]})
+        await ask("session/list", {}, jsonrpc=long)
+        assert max(len(json.dumps(frame, separators=(",", ":"))) for frame in client.frames) <= 256 * 1024
+        assert lab.gateway.connections
+
+
+async def test_a_long_id_to_cancel_is_none(autojump_clock):
+    async with acp_lab(agent=ScriptedAgent({"long": [30.0]})) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        asked = await client.ask_prompt(session, "long")
+        await until_running(client)
+        for id_ in ("x" * 300_000, 10**4000):
+            await client.notify("$/cancel_request", {"requestId": id_})
+        assert (await client.answer(asked))["stopReason"] == "end_turn"
 
 
 async def test_close_ends_what_runs_for_everyone_and_then_answers(autojump_clock):

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
 import trio_websocket
 
+import gateway_trio.connection
+from gateway_trio.config import Config, parse_config
 from gateway_trio.connection import KEEPALIVE_SECONDS
-from gateway_trio.core.jsonrpc import notification, request
+from gateway_trio.core.jsonrpc import CLOSES, notification, request
 from gateway_trio.dialects.acp import AcpDialect
+from gateway_trio.server import serve
 from gateway_trio.testing import ScriptedAgent, open_gateway
+
+UPGRADE = (
+    b"GET /acp HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+TOKENS = '[[auth.tokens]]\nname = "ann"\nrole = "user"\nsha256 = "' + "0" * 64 + '"\n'
 
 
 async def test_a_peer_that_is_silent_and_answers_pings_stays(autojump_clock):
@@ -108,3 +120,41 @@ async def test_a_connection_whose_dialect_breaks_costs_nobody_else(autojump_cloc
             await other.send("hello")
             assert await other.receive() == "hello"
             assert "a connection failed" in caplog.text
+
+
+@pytest.mark.parametrize("shown_out", [False, True], ids=["stays", "is shown out"])
+@pytest.mark.parametrize("known", [True, False], ids=["known", "not authenticated"])
+async def test_a_peer_that_resets_while_we_wait_to_send_has_only_left(known, shown_out, monkeypatch, caplog):
+    """Over TCP, as only there a reset is told to the writer and the reader, whichever comes first."""
+    monkeypatch.setattr(gateway_trio.connection, "AUTHENTICATE_SECONDS", 1000)
+    config = Config() if known else parse_config(TOKENS, environ={})
+    listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    with trio.fail_after(60):
+        async with trio.open_nursery() as nursery:
+            serving = partial(serve, config, agent=ScriptedAgent(), listeners=listeners)
+            gateway = await nursery.start(serving)
+            peer = await trio.open_tcp_stream(*listeners[0].socket.getsockname())
+            await peer.send_all(UPGRADE)
+            assert (await peer.receive_some()).startswith(b"HTTP/1.1 101 ")
+            while not gateway.connections:
+                await trio.testing.wait_all_tasks_blocked()
+            (connection,) = gateway.connections
+            ended = []
+            monkeypatch.setattr(gateway.coordinator.timeline, "socket_ended", lambda *, clean: ended.append(clean))
+            connection.send("x" * 20_000_000)  # more than the sockets between us take
+            if shown_out:
+                connection.close(CLOSES["restart"], pull_to_end=True)
+            await trio.testing.wait_all_tasks_blocked(0.1)
+            assert connection._guard._sending.locked(), "the writer was to wait"
+
+            peer.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            await trio.aclose_forcefully(peer)
+            while gateway.coordinator.sockets:
+                await trio.testing.wait_all_tasks_blocked(0.01)
+            assert not gateway.connections
+            assert gateway.entrance.waiting == 0
+            assert ended == ([False] if shown_out else []), "who leaves was not closed by us"
+            assert sum(gateway.coordinator.tally.closes.values()) == shown_out
+            gateway.drain("shutdown", by="the test", grace_seconds=0)
+    assert "a connection failed" not in caplog.text
+    assert [record for record in caplog.records if record.levelname == "ERROR" or record.exc_info] == []

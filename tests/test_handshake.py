@@ -85,6 +85,31 @@ async def test_it_may_come_in_pieces_of_any_size():
     assert await read(whole[:7], whole[7:-1], whole[-1:]) == expected
 
 
+@pytest.mark.parametrize(
+    ("target", "host", "path", "query"),
+    [
+        (b"http://127.0.0.1:8765/livez", "127.0.0.1:8765", "/livez", ""),
+        (b"HTTP://[::1]/chat?session=a://b", "[::1]", "/chat", "session=a://b"),
+        (b"http://evil.example/acp", "evil.example", "/acp", ""),
+        (b"http://localhost@evil.example/acp", "localhost@evil.example", "/acp", ""),
+        (b"http://localhost", "localhost", "", ""),
+        (b"http://localhost?x=/acp", "localhost", "", "x=/acp"),
+        (b"http:///acp", "", "/acp", ""),
+        (b"/acp?http://evil.example/", "localhost:8765", "/acp", "http://evil.example/"),
+        (b"http:/acp", "localhost:8765", "http:/acp", ""),
+        (b"//evil.example/acp", "localhost:8765", "//evil.example/acp", ""),
+    ],
+)
+async def test_the_host_of_an_absolute_target_stands_for_the_header(target, host, path, query):
+    head = await read(raw(target))
+    assert (head.headers["host"], head.path, head.query) == (host, path, query)
+
+
+@pytest.mark.parametrize("scheme", [b"https", b"HTTPS", b"ws", b"wss", b"ftp"])
+async def test_an_absolute_target_of_another_scheme_is_400(scheme):
+    assert (await refusal(raw(scheme + b"://localhost:8765/acp"))).status == 400
+
+
 async def test_what_comes_behind_the_head_is_kept():
     assert (await read(raw() + b"\x81\x85frame")).rest == b"\x81\x85frame"
 
@@ -132,9 +157,20 @@ async def test_a_head_that_is_too_long_is_431_and_no_more_of_it_is_read():
     assert len(await theirs.receive_some(11 * HEAD_BYTES)) >= 8 * HEAD_BYTES
 
 
-async def test_one_just_below_the_limit_is_read():
-    head = await read(raw(X=b"x" * (HEAD_BYTES - 500)))
-    assert len(head.headers["x"]) == HEAD_BYTES - 500
+def of_size(size):
+    """A request whose head has exactly so many bytes."""
+    return raw(X=b"x" * (size - len(raw(X=b""))))
+
+
+@pytest.mark.parametrize("piece", [1000, HEAD_BYTES, 2 * HEAD_BYTES])
+async def test_the_limit_is_exact_however_it_comes(piece):
+    def pieces(sent):
+        return [sent[at : at + piece] for at in range(0, len(sent), piece)]
+
+    head = await read(*pieces(of_size(HEAD_BYTES) + b"behind it"))
+    assert len(head.headers["x"]) == HEAD_BYTES - len(raw(X=b""))
+    assert (await refusal(*pieces(of_size(HEAD_BYTES + 1)))).status == 431
+    assert (await refusal(*pieces(of_size(HEAD_BYTES + 2000)))).status == 431
 
 
 @pytest.mark.parametrize(

@@ -157,7 +157,8 @@ class Connection:
             return await self._say_goodbye()
         except trio_websocket.ConnectionClosed:
             self._guard.uncork()
-        # The peer closes, and the reader is about to answer that (RFC 6455 section 5.5.1).
+        # The peer closes, and the reader is about to answer that (RFC 6455 section 5.5.1); or it is gone, and the
+        # reader is about to find that too.
         with trio.move_on_after(self.gateway.config.drain.close_seconds):
             await self._reader_done.wait()
         return False
@@ -273,11 +274,18 @@ class Connection:
                 self._wake = trio.Event()
 
     async def _send(self, frames: list[Frame]) -> None:
-        """Send frames with one write; a peer that takes no byte for `send_seconds` is given up."""
+        """Send frames with one write; a peer that takes no byte for `send_seconds` is given up.
+
+        Raises `trio_websocket.ConnectionClosed` where the socket is lost, as all sending by trio-websocket does.
+        """
         if self._websocket.closed is not None:
             raise trio_websocket.ConnectionClosed(self._websocket.closed)
         self._guard.put(b"".join(map(message_frame, frames)))
-        if not self._guard.send_now() and not await self._guard.flush():
+        try:
+            sent = self._guard.send_now() or await self._guard.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise trio_websocket.ConnectionClosed(self._websocket.closed) from None
+        if not sent:
             log.info("slow client", connection=self.id)
             self._close, self._pulls_to_end = CLOSES["slow"], False
 

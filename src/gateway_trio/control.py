@@ -37,7 +37,7 @@ log = get_logger("control")
 _CHECKED = "the config is being checked for somebody else just now"
 _SHOWN = 10  #: items of the history, where none is asked for
 _MOST = 100  #: and at most
-_SHORT = 200  #: characters of one of them
+_SHORT = 200  #: characters of one of them, and of what somebody typed
 
 
 class Control:
@@ -82,7 +82,7 @@ class Control:
         """End an exec: one's own, or any for an admin."""
         exec_ = self._gateway.execs.find(exec_id)
         if exec_ is None:
-            return problem("unknown_exec", f"no exec {exec_id} runs; /ps lists those that do")
+            return problem("unknown_exec", f"no exec {short(exec_id, _SHORT)} runs; /ps lists those that do")
         if principal.role is not Role.ADMIN and exec_.ask.principal != principal.name:
             log.info("refused", command="kill", exec=exec_id, principal=principal.name, reason="forbidden")
             return problem("forbidden", f"exec {exec_id} is not yours")

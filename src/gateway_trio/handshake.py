@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping
 
 import h11
@@ -21,6 +22,9 @@ __all__ = ["HEAD_BYTES", "BadRequest", "BadToken", "Head", "read_head", "upgrade
 
 #: A request head longer than this is refused.
 HEAD_BYTES = 16 * 1024
+
+#: A target in absolute form (RFC 9112 section 3.2.2): scheme, authority, and the rest.
+_ABSOLUTE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)(.*)")
 
 
 class BadRequest(Exception):
@@ -37,7 +41,10 @@ class BadToken(BadRequest):
 
 @frozen
 class Head:
-    """A request head. Header names are lower case; one that came twice has its values joined by a comma."""
+    """A request head. Header names are lower case; one that came twice has its values joined by a comma.
+
+    `host` in it is whom the client asked for: the authority of a target in absolute form, else the `Host` header.
+    """
 
     method: str
     path: str
@@ -52,10 +59,15 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
 
     Raises `BadRequest` for what is no HTTP/1.1. Cancelling leaves the connection useless.
     """
-    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
+    # h11 bounds only what is not complete. So it never has more than a head may have, and so many bytes that are
+    # none yet are too many.
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=HEAD_BYTES - 1)
+    room = HEAD_BYTES
     try:
         while (event := connection.next_event()) is h11.NEED_DATA:
-            connection.receive_data(bytes(await stream.receive_some(4096)))
+            data = bytes(await stream.receive_some(min(4096, room)))
+            room -= len(data)
+            connection.receive_data(data)
     except h11.RemoteProtocolError as fault:
         status = 431 if fault.error_status_hint == 431 else 400  # noqa: PLR2004 - RFC 6585
         kind = BadToken if status == 431 and _in_authorization(connection) else BadRequest  # noqa: PLR2004
@@ -68,7 +80,12 @@ async def read_head(stream: trio.abc.ReceiveStream) -> Head | None:
 
 
 def _head(event: h11.Request, rest: bytes) -> Head:
-    """Return what h11 read, which has refused two `Host` headers already."""
+    """Return what h11 read, which has refused two `Host` headers already.
+
+    A target in absolute form is taken, and its authority stands for `Host`, whatever that says (RFC 9112 section
+    3.2.2): so it is judged as that is. A scheme that is not ours is refused: what asks for `https` must have come
+    over TLS (RFC 9110 section 4.2.2), and a proxy that has it asks us in origin form.
+    """
     headers: dict[str, str] = {}
     kind = BadRequest
     try:
@@ -77,9 +94,14 @@ def _head(event: h11.Request, rest: bytes) -> Head:
             text = value.decode("ascii")
             headers[key] = f"{headers[key]}, {text}" if key in headers else text
         kind = BadRequest
-        path, _, query = event.target.decode("ascii").partition("?")
+        target = event.target.decode("ascii")
     except UnicodeDecodeError:
         raise kind(refuse(400, "a header holds a character that is not ASCII")) from None
+    if (absolute := _ABSOLUTE.fullmatch(target)) is not None:
+        scheme, headers["host"], target = absolute.groups()
+        if scheme.lower() != "http":
+            raise BadRequest(refuse(400, "this is plain HTTP; no other scheme is answered for"))
+    path, _, query = target.partition("?")
     return Head(event.method.decode("ascii"), path, query, headers, event.http_version.decode(), rest)
 
 

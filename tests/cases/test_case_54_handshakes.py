@@ -106,7 +106,10 @@ def heads(port):
     yield "a method of bytes", with_line(b"G\xffT /acp HTTP/1.1"), {400}
     yield "a path of bytes", with_line(b"GET /\xff HTTP/1.1"), {400}
     yield "a path that climbs", with_line(b"GET /../../etc/passwd HTTP/1.1"), {400, 404}
-    yield "a URL of elsewhere", with_line(b"GET http://evil.example/acp HTTP/1.1"), {400, 403, 404}
+    yield "a URL of elsewhere", with_line(b"GET http://evil.example/acp HTTP/1.1"), {403}
+    yield "a URL of https", with_line(b"GET https://127.0.0.1/acp HTTP/1.1"), {400}
+    yield "a URL with a user", with_line(b"GET http://127.0.0.1@evil.example/acp HTTP/1.1"), {403}
+    yield "a URL of nowhere", with_line(b"GET http:///acp HTTP/1.1"), {403}
     yield "a length below zero", good[:-2] + b"Content-Length: -1\r\n\r\n", {400}
     yield "two lengths", good[:-2] + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\n", {400}
     yield (
@@ -132,6 +135,26 @@ def test_case_54_and_others(program, bystander, name):
     assert bystander.ask("still here") == "still here"
     assert "a connection failed" not in program.text
     assert "Traceback" not in program.text
+
+
+def test_a_target_may_be_absolute_and_its_host_is_the_one_that_counts(program):
+    """RFC 9112 section 3.2.2: the `Host` header beside it says nothing, neither for it nor against it."""
+    for authority, host, status in (
+        (f"127.0.0.1:{program.port}", "127.0.0.1", 200),
+        ("localhost", "evil.example", 200),
+        ("evil.example", "127.0.0.1", 403),
+    ):
+        with Raw(program.port) as raw:
+            raw.send(f"GET http://{authority}/livez HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+            assert raw.status() == status
+        with Raw(program.port) as raw:
+            raw.send(request_head(program.port, f"http://{authority}/chat?session=absolute", Host=host))
+            assert raw.status() == (101 if status == 200 else status)
+        with Raw(program.port) as raw:
+            raw.send(
+                request_head(program.port, f"http://{authority}/acp", Host=host, Origin=f"http://{authority}")
+            )
+            assert raw.status() == (101 if status == 200 else status)
 
 
 def test_case_54_frames_right_behind_the_head(program, bystander):

@@ -158,6 +158,25 @@ def test_what_is_a_message_is_read(text, message):
     assert answer_to(text) == message
 
 
+@pytest.mark.parametrize(
+    ("longest", "too_long"),
+    [
+        ('"' + "x" * 256 + '"', '"' + "x" * 257 + '"'),
+        ('"' + "\U0001f600" * 256 + '"', '"' + "\U0001f600" * 257 + '"'),
+        ("9" * 256, "9" * 257),
+        ("-" + "9" * 255, "-" + "9" * 256),
+        ("1" + "0" * 250, '"' + "x" * 1_000_000 + '"'),
+    ],
+)
+def test_an_id_is_bounded_as_every_answer_repeats_it(longest, too_long):
+    for member in ('"method":"m"', '"method":7', '"result":{}'):
+        found = parse(f'{{"jsonrpc":"2.0","id":{longest},{member}}}')
+        assert (found[0] if isinstance(found, tuple) else found.id) == json.loads(longest)
+        assert len(jsonrpc.encode(jsonrpc.result(json.loads(longest), {}))) < 4096
+        id_, fault = answer_to(f'{{"jsonrpc":"2.0","id":{too_long},{member}}}')
+        assert (id_, fault.reason, fault.message) == (None, "invalid_request", "id is at most 256 characters long")
+
+
 _ids = st.none() | st.integers(-(10**20), 10**20) | st.text() | st.floats(allow_nan=False, allow_infinity=False)
 _plain = st.recursive(
     st.none()

@@ -14,6 +14,11 @@ from gateway_trio.agents import Emit, TextDelta, Turn
 __all__ = ["EchoAgent"]
 
 
+#: A word with the white space before it. It begins where that begins and nowhere within: else a long run of it
+#: that no word follows would be read anew from each of its characters.
+_WORD = re.compile(r"(?<!\s)\s*+\S++")
+
+
 class EchoAgent:
     """Stream the prompt back, word by word, so that a long turn is easy to make.
 
@@ -30,6 +35,6 @@ class EchoAgent:
 
     async def run(self, turn: Turn, emit: Emit) -> None:
         start = trio.current_time()
-        for count, word in enumerate(re.findall(r"\s*\S+\s*?", turn.text) or [turn.text]):
+        for count, word in enumerate(_WORD.findall(turn.text) or [turn.text]):
             await trio.sleep_until(start + count * self._pause)
             await emit(TextDelta(word))

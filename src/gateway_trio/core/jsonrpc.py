@@ -18,6 +18,7 @@ from attrs import frozen
 __all__ = [
     "CLOSES",
     "FAULTS",
+    "MAX_ID_CHARS",
     "Close",
     "Notification",
     "Problem",
@@ -35,6 +36,9 @@ __all__ = [
 ]
 
 RequestId = str | int | float | None
+
+#: Of an id that a client gives; a number's are its digits. Every answer repeats it, and an answer has its bounds.
+MAX_ID_CHARS = 256
 
 
 @frozen
@@ -211,6 +215,8 @@ def _classify(value: dict[str, Any]) -> Request | Notification | Response | tupl
     id_ = value.get("id")
     if isinstance(id_, bool) or not isinstance(id_, str | int | float | None):
         return None, problem("invalid_request", "id is a string, a number or null")
+    if len(str(id_)) > MAX_ID_CHARS:
+        return None, problem("invalid_request", f"id is at most {MAX_ID_CHARS} characters long")
     if value.get("jsonrpc") != "2.0":
         return id_, problem("invalid_request", 'jsonrpc must be "2.0"')
     if "method" not in value:

@@ -47,12 +47,13 @@ def split_command(text: str) -> tuple[str, str] | None:
 def split_words(text: str) -> tuple[str, ...]:
     """Return the words of `text`, with the quotes and backslashes of a POSIX shell and no expansion.
 
-    Raises `WordsError` for an open quote or a lone backslash at the end, and for more words than `MAX_WORDS`.
+    Raises `WordsError` for an open quote or a lone backslash at the end, for more words than `MAX_WORDS`, and for
+    one of more characters than `MAX_WORD_BYTES`; what stands behind such a word is not looked at.
     """
     if len(text) > _MOST_TEXT:
         raise WordsError("the text is too long")
-    words: list[str] = []
-    inside, at = False, 0
+    words: list[list[str]] = []  # each in pieces: a word that grew would be copied with every one
+    inside, at, size = False, 0, 0
     while at < len(text):
         piece = _PIECE.match(text, at)
         if piece is None:
@@ -64,16 +65,24 @@ def split_words(text: str) -> tuple[str, ...]:
         if not inside:
             if len(words) == MAX_WORDS:
                 raise WordsError(f"there are more than {MAX_WORDS} words")
-            words.append("")
-            inside = True
-        words[-1] += _value(piece)
-    return tuple(words)
+            words.append([])
+            inside, size = True, 0
+        value = _value(piece)
+        size += len(value)
+        if size > MAX_WORD_BYTES:
+            raise WordsError(_too_long(len(words)))
+        words[-1].append(value)
+    return tuple("".join(pieces) for pieces in words)
 
 
 def _value(piece: re.Match[str]) -> str:
     if piece["double"] is not None:
         return _ESCAPED_IN_DOUBLE.sub(r"\1", piece["double"])
     return piece["plain"] or piece["single"] or piece["escaped"] or ""
+
+
+def _too_long(number: int) -> str:
+    return f"word {number} is longer than {MAX_WORD_BYTES} bytes"
 
 
 def check_words(words: Sequence[str]) -> str | None:
@@ -91,5 +100,5 @@ def check_words(words: Sequence[str]) -> str | None:
         except UnicodeEncodeError:
             return f"word {number} holds a lone surrogate"
         if size > MAX_WORD_BYTES:
-            return f"word {number} is longer than {MAX_WORD_BYTES} bytes"
+            return _too_long(number)
     return None

@@ -152,7 +152,7 @@ def _prompted(session: Session, ask: PromptAsk, sender: Connection) -> Prompted 
     key, busy = ours.get("key"), ours.get("onBusy")
     if key is not None and not (isinstance(key, str) and 0 < len(key) <= _KEY_CHARS):
         return problem("invalid_params", f"key is a string of 1 to {_KEY_CHARS} characters", admitted=False)
-    if busy is not None and busy not in {policy.value for policy in Busy}:
+    if busy is not None and busy not in [policy.value for policy in Busy]:  # no set: it may be a list
         return problem("invalid_params", "onBusy is queue, interrupt or refuse", admitted=False)
     blocks = tuple(ask.prompt)
     first = texts[0] if blocks[0].get("type") == "text" else ""

@@ -26,8 +26,9 @@ __all__ = ["SessionMethods"]
 
 _T = TypeVar("_T")
 
-#: Sessions in one answer to `session/list`.
-_PAGE = 100
+#: Sessions in one answer to `session/list`. Each has its name twice, of 128 characters at most, which are 12 bytes
+#: each in JSON at most: no frame is over 256 KiB.
+_PAGE = 64
 
 #: What we give as `nextCursor`. There are not more sessions than that, and no store counts without end.
 _CURSOR = re.compile("[0-9]{1,15}")
