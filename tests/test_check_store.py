@@ -89,6 +89,23 @@ class OnlyTheEnd(Sound):
         return await super().tail(session_id, keep_bytes=keep_bytes) if before is None else []
 
 
+class NoConversation(Sound):
+    async def conversation(self, session_id, *, before, keep_bytes):
+        return []
+
+
+class ConversationOfAll(Sound):
+    """Counts quick commands in."""
+
+    async def conversation(self, session_id, *, before, keep_bytes):
+        return await self.tail(session_id, before=before, keep_bytes=keep_bytes)
+
+
+class ConversationWithoutPages(Sound):
+    async def conversation(self, session_id, *, before, keep_bytes):
+        return await super().conversation(session_id, before=before, keep_bytes=1 << 40)
+
+
 class NothingGrows(Sound):
     async def growing(self, session_id, after):
         return []
@@ -140,6 +157,7 @@ class Shuffled(Sound):
 
 BROKEN = [
     HalfDone, Lenient, NeverTakesBack, NeverLate, NoTexts, AlwaysLate, OpenToAll, OldestFirst, NoPages, TailOfNothing, OnlyTheEnd, ForgetsTheDay,
+    NoConversation, ConversationOfAll, ConversationWithoutPages,
     NothingGrows, NewestLast, NothingWaits, OwnsNothing, SaysItIsDurable, Shared, Shuffled,
 ]  # fmt: skip
 

@@ -194,15 +194,18 @@ def test_a_new_conversation_begins_empty():
     assert history_of(session.log) == (user("new"), said("y"))
 
 
-def test_what_is_not_kept_any_more_is_left_out():
-    """Also where only the prompt of a turn is gone."""
-    whole = Session()
-    whole.turn("a", "old", "x" * 50)
-    whole.turn("b", "new", "y")
-    kept = sum(entry.bytes for entry in whole.log if entry.number > 2)
-    session = Session(keep_bytes=kept)
+def test_what_the_log_does_not_keep_any_more_is_there_and_so_is_what_retry_runs():
+    session = Session(keep_bytes=2000)
+    session.turn("a", "my name is Ann", "hello")
+    for number in range(20):
+        session.turn(f"e{number}", "/big", "x" * 1000, lane="exec")
+    assert session.log.get(1) is None
+    assert history_of(session.log) == (user("my name is Ann"), said("hello"))
+    assert last_prompt(session.log) == ("a", Prompt("my name is Ann", "turn"))
+
+
+def test_what_is_more_than_the_history_keeps_is_left_out():
+    session = Session(keep_bytes=1000)
     session.turn("a", "old", "x" * 50)
     session.turn("b", "new", "y")
-    assert session.log.get(1) is None
-    assert any(entry.owner == "a" for entry in session.log)
     assert history_of(session.log) == (user("new"), said("y"))

@@ -38,6 +38,7 @@ READS = {
     "events": lambda db: reads.events(db, "s", 3, ALL),
     "tail": lambda db: reads.tail(db, "s", None, 10_000),
     "tail before": lambda db: reads.tail(db, "s", 4, 10_000),
+    "conversation": lambda db: reads.conversation(db, "s", 4, 10_000),
     "growing": lambda db: reads.growing(db, "s", 3),
     "keyed": lambda db: reads.keyed(db, "s", 10, 0.0),
     "unfinished": reads.unfinished,

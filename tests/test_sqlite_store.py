@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import trio
+from attrs import evolve
 
 from gateway_trio.core.events import Kind, Message, Prompt
 from gateway_trio.core.session import TurnState
@@ -326,12 +327,20 @@ def test_a_migration_that_fails_changes_nothing():
         assert not db.in_transaction
 
 
-async def test_an_earlier_version_is_brought_to_this_one(path):
-    """There is one version yet: a file of none is its earlier one."""
+@pytest.mark.parametrize("version", range(len(MIGRATIONS)))
+async def test_an_earlier_version_is_brought_to_this_one(version, path):
+    """A file of none is the earliest."""
     path.parent.mkdir()
     path.touch()
-    async with opened(path):
-        pass
+    if version:
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as db:
+            migrate(db, path, MIGRATIONS[:version])
+            changes = Changes(db, lambda _: None)
+            for change in (AddSession("s", "local"), event(1), evolve(event(2), body=Prompt("/x", "exec"))):
+                changes.apply(change, 1e12)
+    async with opened(path) as store:
+        found = await store.conversation("s", before=9, keep_bytes=ALL)
+        assert [row.number for row in found] == ([1] if version else [])
     with contextlib.closing(sqlite3.connect(path)) as db:
         assert db.execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
 

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
+from gateway_trio.core.history import NEW_CONVERSATION
 from gateway_trio.core.session import TurnState
 from gateway_trio.memory_store import MemoryStore
 from gateway_trio.sqlite import reads
@@ -48,16 +49,18 @@ keys = st.none() | st.sampled_from(["k1", "k2"])
 def body(owner, kind, ends):
     match kind:
         case "prompt":
-            return Prompt("hi", "turn")
+            return Prompt("hi", "turn" if owner in TURNS else "exec")
         case "update":
             return Update({"a": [1]})
+        case "new":
+            return Update(NEW_CONVERSATION)
         case "change":
             return Change("turn" if owner in TURNS else "exec", owner, "running", 1, ends=ends)
         case _:
             return Message(Kind(kind))
 
 
-bodies = st.sampled_from(["prompt", "update", "change", "change", "answer", "answer", "output"])
+bodies = st.sampled_from(["prompt", "update", "new", "change", "change", "answer", "answer", "output"])
 events = st.builds(
     lambda session, number, owner, kind, ends, admin: AddEvent(session, number, owner, body(owner, kind, ends), admin),
     sessions, nexts, works, bodies, st.booleans(), st.booleans(),
@@ -105,6 +108,7 @@ class OnDisk:
         yield reads.owners(db)
         yield [reads.events(db, s, start, ALL) for s in SESSIONS for start in (0, 1, 5)]
         yield [reads.tail(db, s, before, ALL) for s in SESSIONS for before in (None, 3)]
+        yield [reads.conversation(db, s, before, ALL) for s in SESSIONS for before in (3, 99)]
         yield [list(reads.growing(db, s, after)) for s in SESSIONS for after in range(13)]
         yield [
             bare(reads.keyed(db, s, limit, since)) for s in SESSIONS for limit in (1, 9) for since in (0.0, 1e12)
@@ -119,6 +123,7 @@ async def read_memory(store):
     yield await store.owners()
     yield [await store.events(s, start, keep_bytes=ALL) for s in SESSIONS for start in (0, 1, 5)]
     yield [await store.tail(s, before=before, keep_bytes=ALL) for s in SESSIONS for before in (None, 3)]
+    yield [await store.conversation(s, before=before, keep_bytes=ALL) for s in SESSIONS for before in (3, 99)]
     yield [list(await store.growing(s, after)) for s in SESSIONS for after in range(13)]
     yield [
         bare(await store.keyed(s, limit, since=since))

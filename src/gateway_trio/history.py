@@ -8,7 +8,7 @@ from typing import overload
 
 from gateway_trio.agents import HistoryItem
 from gateway_trio.core.event_log import Log
-from gateway_trio.core.events import Change, Prompt
+from gateway_trio.core.events import Prompt
 from gateway_trio.core.history import PastTurn
 
 __all__ = ["Past", "last_prompt"]
@@ -67,20 +67,6 @@ def _items(turn: PastTurn) -> list[HistoryItem]:
 
 
 def last_prompt(log: Log) -> tuple[str, Prompt] | None:
-    """Return the id and the prompt of the turn that `/retry` runs again; None if there is none.
-
-    It is the newest. But where a turn was interrupted and nobody has asked anything since, it is that one,
-    although what had waited behind it has run.
-    """
-    prompts: dict[str, tuple[int, Prompt]] = {}
-    newest: str | None = None
-    cut: str | None = None
-    for entry in log:
-        match entry.body:
-            case Prompt(lane="turn") as prompt:
-                prompts[entry.owner] = (entry.number, prompt)
-                newest, cut = entry.owner, None
-            case Change("turn", id_, "interrupted") if id_ in prompts:
-                cut = id_ if cut is None else max(cut, id_, key=lambda id_: prompts[id_][0])
-    chosen = cut or newest
-    return None if chosen is None else (chosen, prompts[chosen][1])
+    """Return the id and the prompt of the turn that `/retry` runs again; None if there is none."""
+    turn = log.history.last
+    return None if turn is None else (turn.id, turn.prompt)

@@ -17,6 +17,7 @@ import trio
 from attrs import define, evolve, field
 
 from gateway_trio.core import events as ev
+from gateway_trio.core.history import in_conversation
 from gateway_trio.core.session import OUTCOMES, TurnState
 from gateway_trio.store import (
     AddEvent,
@@ -213,6 +214,10 @@ class MemoryStore:
 
     async def tail(self, session_id: str, *, before: int | None = None, keep_bytes: int) -> Sequence[EventRow]:
         rows = (row for row in reversed(self._events(session_id)) if before is None or row.number < before)
+        return _as_many(rows, keep_bytes)[::-1]
+
+    async def conversation(self, session_id: str, *, before: int, keep_bytes: int) -> Sequence[EventRow]:
+        rows = (r for r in reversed(self._events(session_id)) if r.number < before and in_conversation(r.body))
         return _as_many(rows, keep_bytes)[::-1]
 
     async def growing(self, session_id: str, after: int) -> Sequence[int]:

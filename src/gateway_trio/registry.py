@@ -13,6 +13,7 @@ import trio
 from gateway_trio.catch_up import Commits
 from gateway_trio.core.event_log import Log
 from gateway_trio.core.events import Entry
+from gateway_trio.core.history import Reach
 from gateway_trio.page_cache import PageCache
 from gateway_trio.quota import Quota
 from gateway_trio.saver import Saver
@@ -110,16 +111,23 @@ class Registry:
                 return
             keyed = await self._store.keyed(row.id, KEYS_KEPT, since=time.time() - DAY_SECONDS)
             log = Log.restored(self.keep_bytes, row.last)
-            for page in await self._tail(row.id):
-                log.restore(page)
-                await trio.lowlevel.checkpoint()
+            reach = Reach(self.keep_bytes)
+            newest = await self._tail(row.id, reach)
+            before = newest[0][0].number if newest else 1
+            for take, pages in (
+                (log.recall, await self._conversation(row.id, before, reach)),
+                (log.restore, newest),
+            ):
+                for page in pages:
+                    take(page)
+                    await trio.lowlevel.checkpoint()
             session = self._keep(row, log)
             for work in keyed:
                 if work.key is not None and work.outcome is not None:
                     past = PastWork(work.id, work.digest, session, work.outcome, work.outcome_at)
                     session.remember(work.key, past, work.at)
 
-    async def _tail(self, session_id: str) -> list[list[Entry]]:
+    async def _tail(self, session_id: str, reach: Reach) -> list[list[Entry]]:
         """Read a session's newest events as pages, the oldest first: all at once would hold everybody else up."""
         pages: list[list[Entry]] = []
         left, before = self.keep_bytes, None
@@ -128,8 +136,21 @@ class Registry:
             if not rows:
                 break
             pages.append([entry_of(row) for row in rows])
+            reach.take(pages[-1])
             before = rows[0].number
             left -= sum(entry.bytes for entry in pages[-1])
+        return pages[::-1]
+
+    async def _conversation(self, session_id: str, before: int, reach: Reach) -> list[list[Entry]]:
+        """Read on backwards from there, and of the conversation alone: what the history takes, as `_tail` does."""
+        pages: list[list[Entry]] = []
+        while before > 1 and not reach.reached:
+            rows = await self._store.conversation(session_id, before=before, keep_bytes=_AT_ONCE_BYTES)
+            if not rows:
+                break
+            pages.append([entry_of(row) for row in rows])
+            reach.take(pages[-1])
+            before = rows[0].number
         return pages[::-1]
 
     def _keep(self, row: AddSession | SessionRow, log: Log) -> Session:

@@ -124,6 +124,10 @@ class SqliteStore:
         found: Sequence[EventRow] = await self._read(reads.tail, session_id, before, keep_bytes)
         return found
 
+    async def conversation(self, session_id: str, *, before: int, keep_bytes: int) -> Sequence[EventRow]:
+        found: Sequence[EventRow] = await self._read(reads.conversation, session_id, before, keep_bytes)
+        return found
+
     async def growing(self, session_id: str, after: int) -> Sequence[int]:
         found: Sequence[int] = await self._read(reads.growing, session_id, after)
         return found

@@ -252,6 +252,15 @@ class Store(Protocol):
         As many as about `keep_bytes` hold; at least one.
         """
 
+    async def conversation(self, session_id: str, *, before: int, keep_bytes: int) -> Sequence[EventRow]:
+        """Return the newest of those events before number `before` that make up the conversation, in order.
+
+        They are prompts (lane `turn`) and changes (work "turn") of turns, answers (messages of kind `ANSWER`), and
+        each `Update` with the data `NEW_CONVERSATION`: what `core.history.in_conversation` holds for. As many as
+        about `keep_bytes` hold; at least one. A gateway that opens a session asks for them where its newest events
+        are few turns and much else, so that it must not cost what stands between them.
+        """
+
     async def growing(self, session_id: str, after: int) -> Sequence[int]:
         """Return the messages numbered `after` or lower whose turn or exec had not ended by `after`."""
 

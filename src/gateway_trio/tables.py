@@ -69,7 +69,7 @@ class SessionConfig:
     turn_idle_seconds: float = seconds(600)  # without anything from the agent
     turn_seconds: float = seconds(3600)
     permission_seconds: float = seconds(600)  # after the last client has gone
-    keep_bytes: int = count(8_388_608, least=1024, most=1 << 34)  # of one session's log, in memory
+    keep_bytes: int = count(8_388_608, least=1024, most=1 << 34)  # of a session in memory: log, and history
     queued_seconds: float = seconds(3600)  # a prompt that waited longer when the gateway starts again is not run
 
 

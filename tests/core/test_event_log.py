@@ -134,6 +134,14 @@ def test_a_restored_log_goes_on_behind_what_was_stored():
     assert (Log.restored(PLENTY, 3, []).trimmed, Log.restored(PLENTY, 0, []).trimmed) == (3, 0)
 
 
+def test_what_is_recalled_is_in_the_history_alone():
+    log = Log.restored(PLENTY, 3)
+    log.recall([Entry(1, "t", Prompt("hi", "turn")), Entry(2, "t", running("t"))])
+    log.restore([Entry(3, "t", end("t"))])
+    assert [(turn.prompt.text, turn.state) for turn in log.history.newest()] == [("hi", "completed")]
+    assert ([entry.number for entry in log], log.trimmed, log.get(1)) == ([3], 2, None)
+
+
 def test_a_restored_log_is_bounded_too():
     before = Log(PLENTY)
     for _ in range(4):

@@ -1,12 +1,14 @@
 """The turns that a model is told of: kept up to date they are those that a look through the whole log finds."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.logs import end, running
 from gateway_trio.core.event_log import Log
-from gateway_trio.core.events import Change, Kind, Message, Prompt, Update
-from gateway_trio.core.history import NEW_CONVERSATION
+from gateway_trio.core.events import Change, Entry, Kind, Message, Prompt, Update
+from gateway_trio.core.history import NEW_CONVERSATION, Reach, in_conversation
+from gateway_trio.core.text import Text
 
 PLENTY = 10**9
 
@@ -90,34 +92,169 @@ def test_what_was_run_again_is_there_once_and_a_new_conversation_begins_with_not
     assert [text for text, _, _ in told(log)] == ["next"]
 
 
-def test_what_the_log_forgets_goes_prompt_first():
-    log = Log(1900, backed=True)
-    turn(log, "a", "one", "1")
-    assert told(log) == [("one", ["1"], "completed")]
-    log.append("x", Prompt("/note milk", "exec"))
+def test_what_the_log_forgets_stays_in_it():
+    log = Log(3000)
+    turn(log, "a", "my name is Ann", "hello")
+    for number in range(50):
+        log.append(f"x{number}", Prompt("/big", "exec"))
+        log.append(f"x{number}", Message(Kind.OUTPUT))
+        log.say(f"x{number}", "x" * 1000)
+        log.append(f"x{number}", Change("exec", f"x{number}", "completed", 1, ends=True))
+    assert not [entry for entry in log if entry.owner == "a"]
+    assert told(log) == [("my name is Ann", ["hello"], "completed")]
+    assert (log.history.last.id, log.history.last.prompt.text) == ("a", "my name is Ann")
+
+
+def test_the_turn_that_ended_first_goes_first():
+    """Each of them takes 600 bytes, and what its texts have."""
+    log = Log(2000)
+    for owner in "abc":
+        log.append(owner, Prompt(owner, "turn"))
+    for owner in "acb":
+        log.append(owner, running(owner))
+        log.append(owner, Message(Kind.ANSWER))
+        log.say(owner, owner * 50)
+        log.append(owner, end(owner))
+    assert [text for text, _, _ in told(log)] == ["a", "c", "b"]
+    turn(log, "d", "d", "d" * 50)
+    assert [text for text, _, _ in told(log)] == ["c", "b", "d"]
+    log.append("e", Prompt("x" * 300, "turn"))
+    assert [text for text, _, _ in told(log)] == ["b", "d"], "what waits is in memory too"
+
+
+def test_what_runs_or_waits_is_not_let_go_of():
+    log = Log(1000, backed=True)
+    log.append("z", Prompt("z" * 400, "turn"))
+    for owner in "abc":
+        log.append(owner, Prompt(owner * 400, "turn"))
+    log.append("a", running("a"))
+    log.append("a", end("a"))
+    assert told(log) == []
+    for owner in "bz":
+        log.append(owner, running(owner))
+    assert [text[0] for text, _, _ in told(log)] == ["b", "z"]
+
+
+def test_of_an_answer_that_is_too_long_the_newest_parts_stay():
+    log = Log(1500, backed=True)
+    log.append("a", Prompt("one", "turn"))
+    log.append("a", running("a"))
+    for part in "12345":
+        log.append("a", Message(Kind.ANSWER))
+        log.say("a", part)
+    assert told(log) == [("one", ["3", "4", "5"], "running")]
+    log.append("a", end("a"))
+    log.append("x", Message(Kind.ANSWER))
+    log.say("x", "of no turn" * 1000)
+    assert told(log) == [("one", ["3", "4", "5"], "completed")]
+    log.append("b", Prompt("two" * 300, "turn"))
+    assert told(log) == []
+
+
+def test_an_answer_of_one_message_stays_while_nothing_is_asked():
+    log = Log(1500, backed=True)
+    turn(log, "a", "one", "1" * 5000)
+    assert told(log) == [("one", ["1" * 5000], "completed")]
     log.append("b", Prompt("two", "turn"))
-    assert [text for text, _, _ in told(log)] == ["one"]
+    assert told(log) == []
+
+
+def test_what_is_run_again_is_the_newest_or_what_was_interrupted_since():
+    log = Log(PLENTY)
+    assert log.history.last is None
+    for owner in "abc":
+        log.append(owner, Prompt(owner, "turn"))
+    assert log.history.last.id == "c"
+    log.append("b", end("b", "interrupted"))
+    log.append("a", end("a", "interrupted"))
+    assert log.history.last.id == "b", "the newest of them"
+    log.append("x", Prompt("/note", "exec"))
+    log.append("gone", end("gone", "interrupted"))
+    log.append("c", end("c"))
+    assert log.history.last.id == "b"
+    log.append("n", Update(NEW_CONVERSATION))
+    assert log.history.last.id == "b"
+    turn(log, "d", "d")
+    assert log.history.last.id == "d"
+
+
+def test_what_is_run_again_is_known_although_its_turn_is_not_in_memory_any_more():
+    log = Log(1000, backed=True)
+    log.append("a", Prompt("slow", "turn"))
+    log.append("b", Prompt("waits", "turn"))
+    log.append("a", running("a"))
+    log.append("a", end("a", "interrupted"))
     log.append("b", running("b"))
-    assert (log.trimmed, told(log)) == (1, [("two", [], "running")])
+    log.append("b", Message(Kind.ANSWER))
+    log.say("b", "x" * 5000)
+    log.append("b", end("b"))
+    assert [text for text, _, _ in told(log)] == ["waits"]
+    assert (log.history.last.prompt.text, list(log.history.last.answer)) == ("slow", [])
+
+
+def test_a_restored_log_recalls_what_was_before():
+    before = Log(PLENTY)
+    turn(before, "a", "one", "1")
+    turn(before, "b", "two", "2")
+    entries = list(before)
+    log = Log.restored(PLENTY, before.last)
+    log.recall(entry for entry in entries[:5] if in_conversation(entry.body))
+    log.restore(entries[5:])
+    assert told(log) == told(before)
+    assert (log.trimmed, len(list(log))) == (5, len(entries) - 5)
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (Prompt("hi", "turn"), True),
+        (Prompt("/x", "exec"), False),
+        (Message(Kind.ANSWER), True),
+        (Message(Kind.THOUGHT), False),
+        (Message(Kind.OUTPUT), False),
+        (end("t"), True),
+        (Change("exec", "x", "running", 1, ends=False), False),
+        (Update(NEW_CONVERSATION), True),
+        (Update({}), False),
+    ],
+)
+def test_the_conversation_is_what_a_history_is_made_of(body, wanted):
+    assert in_conversation(body) is wanted
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_a_session_is_read_back_until_the_history_is_full_and_its_turns_are_whole(at_once):
+    log = Log(PLENTY)
+    turn(log, "a", "before", "what")
+    first = log.last + 1
+    log.append("b", Prompt("slow", "turn"))
+    log.append("c", Prompt("waits", "turn"))
+    log.append("b", running("b"))
     for part in "123":
         log.append("b", Message(Kind.ANSWER))
         log.say("b", part)
-    assert told(log) == [("two", ["1", "2", "3"], "running")]
-    for _ in range(3):
-        log.append("b", Update({}))
-    assert told(log) == [], "its prompt is gone, and the rest is no turn without"
+    for number in range(50):
+        log.append(f"x{number}", Prompt("/x", "exec"))
+        log.append(f"x{number}", Change("exec", f"x{number}", "completed", 1, ends=True))
+    entries, reach = list(log), Reach(500)
+    while not reach.reached:
+        reach.take(entries[-at_once:])
+        del entries[-at_once:]
+    assert first - at_once <= len(entries) + 1 <= first
 
 
-def test_a_part_of_an_answer_goes_alone_where_the_prompt_must_stay():
-    log = Log(1500, backed=True)
-    log.append("a", Prompt("one", "turn")).unsaved = True
-    log.append("a", running("a"))
-    for part in "123":
-        log.append("a", Message(Kind.ANSWER))
-        log.say("a", part)
-    for _ in range(2):
-        log.append("a", Update({}))
-    assert told(log) == [("one", ["3"], "running")]
+def test_a_session_is_not_read_back_for_ever_for_a_prompt():
+    reach = Reach(500)
+    reach.take([Entry(1, "t", Message(Kind.ANSWER), text=Text("x" * 9_000_000))])
+    assert reach.reached
+
+
+def test_a_session_is_read_back_further_while_the_history_takes_more():
+    reach = Reach(500)
+    reach.take([Entry(2, "t", Prompt("x", "turn")), Entry(3, "e", Prompt("x" * 1000, "exec"))])
+    assert not reach.reached
+    reach.take([Entry(1, "n", Update(NEW_CONVERSATION))])
+    assert reach.reached
 
 
 OWNERS = ("a", "b", "c", "d")
@@ -136,27 +273,51 @@ STEPS = st.lists(
 @given(STEPS, st.integers(300, 5000))
 def test_a_walk_of_a_log_that_forgets(steps, keep_bytes):
     """Each owner has one prompt, runs at most once, says nothing before it runs, and nothing after its end."""
-    log, reached = Log(keep_bytes, backed=True), {}
+    whole, log, reached = Log(PLENTY), Log(keep_bytes, backed=True), {}
     for step, *rest in steps:
         owner = rest[0] if rest else ""
         at = reached.get(owner)
         match step:
             case "prompt" if at is None:
-                log.append(owner, Prompt(owner * 50, "turn", replaces=rest[1] if reached.get(rest[1]) else None))
+                bodies = [Prompt(owner * 50, "turn", replaces=rest[1] if reached.get(rest[1]) else None)]
                 reached[owner] = "queued"
             case "run" if at == "queued":
-                log.append(owner, running(owner))
+                bodies = [running(owner)]
                 reached[owner] = "running"
             case "say" if at == "running":
-                log.append(owner, Message(rest[1]))
-                log.say(owner, f"said by {owner}")
+                bodies = [Message(rest[1])]
             case "end" if at in ("queued", "running"):
-                log.append(owner, end(owner, rest[1]))
+                bodies = [end(owner, rest[1])]
                 reached[owner] = "ended"
             case "new":
-                log.append("n", Update(NEW_CONVERSATION))
+                owner, bodies = "n", [Update(NEW_CONVERSATION)]
+            case _:
+                continue
+        for each in (whole, log):
+            for body in bodies:
+                each.append(owner, body)
+                if step == "say":
+                    each.say(owner, f"said by {owner}")
         for before in (None, "a"):
-            # Of a turn that replaced one that is still there the log may have forgotten less, never more.
-            assert told(log, before) == looked_up(log, before)
-    restored = Log.restored(PLENTY, log.last, list(log))
-    assert told(restored) == looked_up(log)
+            assert told(whole, before) == looked_up(whole, before)
+        check_bounded(log, whole, keep_bytes)
+    restored = Log.restored(PLENTY, whole.last, list(whole))
+    assert told(restored) == looked_up(whole)
+    assert getattr(restored.history.last, "id", None) == getattr(whole.history.last, "id", None)
+
+
+def check_bounded(log, whole, keep_bytes):
+    """Its turns are the newest of all, their answers may lack a beginning; and nothing could go besides."""
+    assert getattr(log.history.last, "id", None) == getattr(whole.history.last, "id", None)
+    kept = {turn.id: turn for turn in log.history.newest()}
+    every = list(whole.history.newest())
+    ended = [turn.id for turn in every if turn.state not in ("queued", "running")]
+    assert [id_ for id_ in ended if id_ in kept] == ended[: len([id_ for id_ in ended if id_ in kept])]
+    assert [id_ for id_ in kept if id_ not in ended] == [turn.id for turn in every if turn.id not in ended]
+    for turn in every:
+        if turn.id in kept:
+            parts = [entry.number for entry in kept[turn.id].answer]
+            assert parts == [entry.number for entry in turn.answer][len(turn.answer) - len(parts) :]
+            assert bool(parts) == bool(turn.answer)
+    size = sum(turn.bytes for turn in kept.values())
+    assert size <= keep_bytes or len(kept) == 1 or all(len(turn.answer) <= 1 for turn in kept.values())

@@ -37,6 +37,7 @@ class Log:
 
     At most `keep_bytes` of closed entries are kept; the oldest go first. What is open or unsaved stays. Where a
     durable store has them all the log is *backed*: what it does not keep any more is not lost, but to be fetched.
+    Beside that, its history keeps as much of the conversation.
     """
 
     def __init__(self, keep_bytes: int, *, backed: bool = False) -> None:
@@ -49,7 +50,7 @@ class Log:
         self._open: dict[str, Entry] = {}
         self._asked: dict[int, Entry] = {}  # the open permission requests
         self._ended: dict[str, int] = {}
-        self.history = History()  #: the turns that a model is told of
+        self.history = History(keep_bytes)  #: the turns that a model is told of
         self._gone: dict[str, list[Entry]] = {}  # messages not kept any more, as long as their owner's end is
 
     @classmethod
@@ -68,6 +69,11 @@ class Log:
             self._bytes += entry.bytes
             self.history.add(entry)
             self._open_or_close(entry)
+
+    def recall(self, entries: Iterable[Entry]) -> None:
+        """Take some of the conversation from before those that are to be restored: for the history alone."""
+        for entry in entries:
+            self.history.add(entry)
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -121,7 +127,9 @@ class Log:
         entry = self._open[owner]
         before = entry.text.bytes
         entry.text.append(text)
-        self._grow(entry.text.bytes - before)
+        size = entry.text.bytes - before
+        self.history.grown(entry, size)
+        self._grow(size)
         return entry
 
     def close(self, owner: str) -> None:
@@ -181,7 +189,6 @@ class Log:
 
     def _forget(self, entry: Entry) -> None:
         del self._entries[entry.number]
-        self.history.forget(entry)
         self._bytes -= entry.bytes
         self.trimmed = max(self.trimmed, entry.number)
         if isinstance(entry.body, Message) and not self.backed:

@@ -11,15 +11,17 @@ from typing import Any
 from gateway_trio.core.events import Change
 from gateway_trio.core.rows import load_body, load_text
 from gateway_trio.core.session import TurnState
+from gateway_trio.sqlite.schema import CONVERSATION
 from gateway_trio.store import EventRow, SessionRow, Work
 
-__all__ = ["events", "growing", "keyed", "named", "owners", "session", "sessions", "tail", "unfinished"]
+__all__ = [
+    "conversation", "events", "growing", "keyed", "named", "owners", "session", "sessions", "tail", "unfinished",
+]  # fmt: skip
 
 _SESSION = "SELECT id, owner, name, epoch, last FROM sessions"
-_EVENT = (
-    "SELECT number, owner, kind, body, admin, text FROM events "
-    "WHERE session = (SELECT ref FROM sessions WHERE id = ?)"
-)
+_COLUMNS = "SELECT number, owner, kind, body, admin, text FROM events"
+_OF_SESSION = "WHERE session = (SELECT ref FROM sessions WHERE id = ?)"
+_EVENT = f"{_COLUMNS} {_OF_SESSION}"
 _WORK = "SELECT kind, id, session, key, digest, seq, state, at, principal, command, outcome, outcome_at FROM works"
 
 #: A number that no event has.
@@ -57,6 +59,15 @@ def events(db: sqlite3.Connection, session_id: str, start: int, keep_bytes: int)
 def tail(db: sqlite3.Connection, session_id: str, before: int | None, keep_bytes: int) -> Sequence[EventRow]:
     rows = db.execute(
         f"{_EVENT} AND number < ? ORDER BY number DESC", (session_id, _END if before is None else before)
+    )
+    return _as_many(rows, keep_bytes)[::-1]
+
+
+def conversation(db: sqlite3.Connection, session_id: str, before: int, keep_bytes: int) -> Sequence[EventRow]:
+    rows = db.execute(
+        f"{_COLUMNS} INDEXED BY events_conversation {_OF_SESSION} AND number < ? AND {CONVERSATION} "
+        "ORDER BY number DESC",
+        (session_id, before),
     )
     return _as_many(rows, keep_bytes)[::-1]
 

@@ -24,7 +24,16 @@ from pathlib import Path
 
 from gateway_trio.store import StoreUnavailable
 
-__all__ = ["MIGRATIONS", "migrate", "version_of"]
+__all__ = ["CONVERSATION", "MIGRATIONS", "migrate", "version_of"]
+
+#: What `core.history.in_conversation` says of an event's body. The index of version 2 is of the rows for which it
+#: holds, and found by these very words: other ones are another version's.
+CONVERSATION = """CASE kind
+    WHEN 'message' THEN body = 'answer'
+    WHEN 'prompt' THEN json_extract(body, '$.lane') = 'turn'
+    WHEN 'change' THEN json_extract(body, '$.work') = 'turn'
+    WHEN 'update' THEN body = '"new conversation"'
+    END"""
 
 _VERSION_1 = (
     """CREATE TABLE sessions (
@@ -86,7 +95,11 @@ def _first(db: sqlite3.Connection) -> None:
         db.execute(statement)
 
 
-MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_first,)
+def _second(db: sqlite3.Connection) -> None:
+    db.execute(f"CREATE INDEX events_conversation ON events (session, number) WHERE {CONVERSATION}")
+
+
+MIGRATIONS: Sequence[Callable[[sqlite3.Connection], None]] = (_first, _second)
 
 
 def version_of(db: sqlite3.Connection, path: Path, newest: int = len(MIGRATIONS)) -> int:

@@ -8,6 +8,7 @@ from attrs import evolve
 
 from gateway_trio.core.events import Body, Kind, Message, Prompt, Update
 from gateway_trio.core.events import Change as Outcome
+from gateway_trio.core.history import NEW_CONVERSATION, in_conversation
 from gateway_trio.store import (
     AddEvent,
     AddSession,
@@ -140,6 +141,33 @@ async def as_many_as_the_bytes_hold(store: Store) -> None:
     same([row.number for row in one], [39], "at least one newest event before the fortieth")
 
 
+async def the_conversation_is_what_the_model_is_told_of(store: Store) -> None:
+    running = Outcome("turn", "t", "running", 1, ends=False)
+    work = Outcome("exec", "e", "running", 4, ends=False)
+    events: Sequence[tuple[str, Body]] = (
+        ("t", Prompt('"lane":"exec"', "turn", ({"lane": "exec"},))), ("t", running), ("t", Message(Kind.THOUGHT)),
+        ("e", Prompt('"lane":"turn"', "exec")), ("e", work), ("e", Message(Kind.OUTPUT)),
+        ("e", ended("e", 4, "exec")),
+        ("t", Update({"work": "turn"})), ("t", Message(Kind.ANSWER)), ("t", ended("t", 1)),
+        ("n", Update(NEW_CONVERSATION)), ("n", Update("new")), ("u", Prompt("hi", "turn")),
+    )  # fmt: skip
+    await added(store, "talk", *events)
+    await store.commit([SetText("talk", number, "x" * 1000) for number in (6, 9)])
+    wanted = [row for row in await store.events("talk", 1, keep_bytes=ALL) if in_conversation(row.body)]
+    for before in (99, 13, 10, 2, 1):
+        found = list(await store.conversation("talk", before=before, keep_bytes=ALL))
+        same(found, [row for row in wanted if row.number < before], f"the conversation before {before}")
+    same(list(await store.conversation("talk of nobody", before=9, keep_bytes=ALL)), [], "that of no session")
+    read: list[int] = []
+    while page := await store.conversation("talk", before=read[0] if read else 99, keep_bytes=0):
+        read = [*(row.number for row in page), *read]
+        same(len(page), 1, "how much of a conversation no bytes hold")
+    same(read, [row.number for row in wanted], "the conversation, page by page")
+    await store.commit([Retract("talk", 9)])
+    found = list(await store.conversation("talk", before=99, keep_bytes=ALL))
+    same([row.number for row in found], [1, 2], "the conversation, its end taken back")
+
+
 async def messages_grow_until_their_owner_ends(store: Store) -> None:
     answer, output = Message(Kind.ANSWER), Message(Kind.OUTPUT)
     started = Outcome("turn", "a", "running", 1, ends=False)
@@ -166,5 +194,6 @@ RULES: Sequence[Rule] = (
     events_come_back_as_they_were,
     a_text_is_what_was_set_last,
     as_many_as_the_bytes_hold,
+    the_conversation_is_what_the_model_is_told_of,
     messages_grow_until_their_owner_ends,
 )
