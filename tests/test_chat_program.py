@@ -149,6 +149,18 @@ def test_commands_are_completed(at):
         assert terminal.leave() == 0
 
 
+def test_what_is_no_character_is_told_and_not_sent(at):
+    with at() as terminal:
+        terminal.until("· connected")
+        terminal.press("bad \udcff\r")
+        terminal.until("· this was not sent")
+        terminal.press("good\r")
+        terminal.until("> good")
+        terminal.until("good")
+        terminal.press(CTRL_D)
+        assert terminal.leave() == 0
+
+
 def test_it_goes_on_in_the_session_of_last_time(at, tmp_path):
     with at() as terminal:
         terminal.until("· connected")

@@ -355,6 +355,36 @@ async def test_too_much_that_waits_is_refused_here(autojump_clock, door):
         assert {(r.reason, r.admitted, r.retryable) for r in refusals} == {("busy", False, True)}
 
 
+@pytest.mark.parametrize("params", [{"why": "bad \udcff"}, {"why": float("nan")}])
+async def test_what_the_gateway_could_not_read_is_refused_here(autojump_clock, door, params):
+    with trio.fail_after(60):
+        await door.serve()
+        async with door.connect() as client:
+            with pytest.raises(Refused, match="not sent") as caught:
+                await client.call("_gateway-trio/drain", params)
+            assert (caught.value.reason, caught.value.admitted) == ("invalid_params", False)
+            with pytest.raises(Refused, match="UTF-8"):
+                await client.exec("words", ["\udcff"])
+            with pytest.raises(Refused, match="UTF-8"):
+                await client.load_session("\udcff")
+            assert (await client.status())["phase"] == "open"
+            assert client.losses == 0
+
+
+async def test_what_was_broken_on_its_way_ends_the_connection(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve()
+        async with door.connect() as client:
+            wire = client._board.keeper.wire
+            wire.ask("_gateway-trio/status", {}, print)
+            wire._posted[-1] = wire._posted[-1][:-1]
+            with pytest.raises(Lost, match="could not read") as caught:
+                await client.kill("x1")
+            assert not isinstance(caught.value, Closed)
+            assert (await client.status())["phase"] == "open"
+            assert client.losses == 1
+
+
 @pytest.mark.parametrize(
     ("url", "host", "port", "tls", "path"),
     [

@@ -338,6 +338,38 @@ async def test_a_prompt_that_was_sent_into_a_lost_connection_is_sent_again(autoj
         assert [turn.text for turn in agent.turns] == ["long", "hi", "ho"]
 
 
+async def test_a_prompt_that_the_gateway_could_not_read_is_refused_alone(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve(agent=ScriptedAgent(LONG))
+        async with door.connect() as client:
+            session = await client.new_session()
+            running = session.prompt("long")
+            with pytest.raises(Refused, match="UTF-8") as caught:
+                await follow(session.prompt("\udcff"))
+            assert caught.value.admitted is False
+            assert said(await follow(running)) == WHOLE
+            assert client.losses == 0
+
+
+async def test_a_prompt_that_was_broken_on_its_way_is_lost_and_the_others_go_on(autojump_clock, door):
+    agent = ScriptedAgent(LONG)
+    with trio.fail_after(60):
+        await door.serve(agent=agent)
+        async with door.connect() as client:
+            session = await client.new_session()
+            updates = session.updates()
+            running = session.prompt("long")
+            await take_until(updates, lambda u: isinstance(u, Text) and u.kind == "answer")
+            broken = session.prompt("hi")
+            wire = client._board.keeper.wire
+            wire._posted[-1] = wire._posted[-1][:-1]
+            with pytest.raises(Lost, match="could not read"):
+                await follow(broken)
+            assert said(await follow(running)) == WHOLE
+            assert client.losses == 1
+        assert [turn.text for turn in agent.turns] == ["long"]
+
+
 async def test_what_was_before_a_live_session_stays_away(autojump_clock, door):
     with trio.fail_after(60):
         await door.serve()

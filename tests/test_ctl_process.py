@@ -116,6 +116,13 @@ def test_drain_and_undrain(program):
     assert ctl(program, "undrain", "full-moon")[0] == 2
 
 
+@pytest.mark.parametrize("words", [("exec", "words", b"\xff"), ("drain", b"x\xff"), ("kill", b"\xff")])
+def test_words_that_are_not_utf_8_are_not_sent(program, words):
+    code, out, err = ctl(program, *words)
+    assert (code, out) == (2, "")
+    assert "UTF-8" in err
+
+
 def test_exec_hands_on_output_and_exit_code(program):
     assert ctl(program, "exec", "fine") == (0, "out\nwhy\n", "")
     code, out, err = ctl(program, "exec", "words", "a b", "$(id)", "-n", "", "--", "--json")

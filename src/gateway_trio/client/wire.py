@@ -14,9 +14,10 @@ from typing import Any
 
 import trio
 
-from gateway_trio.client.errors import ClientError, Lost, Refused, refused
+from gateway_trio.client.errors import ClientError, Lost, Unread, refused
 from gateway_trio.client.link import Link
-from gateway_trio.core.jsonrpc import Notification, Request, RequestId, Response, encode, parse, problem
+from gateway_trio.core.client_frame import client_frame
+from gateway_trio.core.jsonrpc import Notification, Problem, Request, RequestId, Response, parse, problem
 from gateway_trio.core.jsonrpc import error as error_frame
 from gateway_trio.core.jsonrpc import notification as notification_frame
 from gateway_trio.core.jsonrpc import request as request_frame
@@ -57,7 +58,8 @@ class Wire:
     def ask(self, method: str, params: Mapping[str, Any], answered: Callable[[Answer], None]) -> int:
         """Post a request and return its id; `answered` is called once, with the answer or why none comes.
 
-        Raises `Refused` as `busy` where too much waits to be sent, and what the connection ended with.
+        Raises `Refused` as `busy` where too much waits to be sent, as `invalid_params` for what the gateway could
+        not read, and what the connection ended with.
         """
         self._ids += 1
         self._post(request_frame(self._ids, method, params))
@@ -120,13 +122,15 @@ class Wire:
         if self._ended is None and len(self._posted) < POSTED_FRAMES:
             self._post(error_frame(id_, problem("method_not_found", f"there is no method {method[:100]!r}")))
 
-    def _post(self, frame: Mapping[str, Any]) -> None:
+    def _post(self, message: Mapping[str, Any]) -> None:
         if self._ended is not None:
             raise copy.copy(self._ended)
+        frame = client_frame(message)
         if len(self._posted) >= POSTED_FRAMES:
-            fault = problem("busy", "too much waits to be sent on this connection", admitted=False)
-            raise Refused(fault.message, code=fault.code, data=fault.to_wire()["data"])
-        self._posted.append(encode(frame))
+            frame = problem("busy", "too much waits to be sent on this connection", admitted=False)
+        if isinstance(frame, Problem):
+            raise refused(frame.to_wire())
+        self._posted.append(frame)
         if self._sent.is_set():
             self._sent = trio.Event()
         self._news.set()
@@ -163,6 +167,8 @@ class Wire:
 
     def _take(self, message: Any) -> None:
         match message:
+            case Response(None, error=error):  # a frame of ours was broken on its way; which one, nobody can say
+                raise Unread(f"the gateway could not read what it was sent: {refused(error)}")
             case Response(id_):
                 if (answered := self._waiting.pop(id_, None)) is not None:
                     answered(message)
