@@ -351,6 +351,37 @@ async def test_a_prompt_that_the_gateway_could_not_read_is_refused_alone(autojum
             assert client.losses == 0
 
 
+@pytest.mark.parametrize("character", ["x", "é", "😀"])
+async def test_a_prompt_may_be_as_long_in_utf_8_as_the_gateway_takes(autojump_clock, door, character):
+    with trio.fail_after(60):
+        await door.serve(agent=ScriptedAgent(LONG))
+        async with door.connect() as client:
+            session = await client.new_session()
+            running = session.prompt("long")
+            fits = character * (1_000_000 // len(character.encode()))
+            with pytest.raises(Refused, match="not sent") as caught:
+                await follow(session.prompt(fits * 2))
+            assert (caught.value.reason, caught.value.admitted) == ("invalid_params", False)
+            assert said(await follow(running)) == WHOLE
+            assert said(await follow(session.prompt(fits))) == fits
+            assert client.losses == 0
+
+
+async def test_a_gateway_that_takes_less_says_so(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve("[server]\nmax_message_bytes = 2000")
+        async with door.connect() as client:
+            session = await client.new_session()
+            with pytest.raises(Refused, match="at most 2000"):
+                await follow(session.prompt("x" * 2000))
+            assert said(await follow(session.prompt("x" * 1000))) == "x" * 1000
+        await door.serve("[server]\nmax_message_bytes = 4000000")
+        async with door.connect() as client:
+            session = await client.new_session()
+            outcome = await session.prompt("x" * 3_000_000).result()
+            assert outcome.state == "completed"
+
+
 async def test_a_prompt_that_was_broken_on_its_way_is_lost_and_the_others_go_on(autojump_clock, door):
     agent = ScriptedAgent(LONG)
     with trio.fail_after(60):

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway_trio.core.client_frame import client_frame
+from gateway_trio.config import ServerConfig
+from gateway_trio.core.client_frame import MOST_BYTES, client_frame
 from gateway_trio.core.jsonrpc import DEPTH, Problem, Request, parse, request
 
 
@@ -49,3 +50,19 @@ def test_what_a_gateway_could_not_read_is_refused(value, why):
     assert (fault.reason, fault.retryable, fault.admitted) == ("invalid_params", False, False)
     assert why in fault.message
     assert "not sent" in fault.message
+
+
+@pytest.mark.parametrize("character", ["x", "é", "€", "😀"])
+def test_its_length_is_that_in_utf_8(character):
+    size = len(client_frame(asked(character * 100)).encode())
+    assert size == len(client_frame(asked("")).encode()) + 100 * len(character.encode())
+    assert isinstance(client_frame(asked(character * 100), size), str)
+    fault = client_frame(asked(character * 100), size - 1)
+    assert (fault.reason, fault.admitted) == ("invalid_params", False)
+    assert f"{size} bytes" in fault.message
+    assert f"at most {size - 1}" in fault.message
+
+
+def test_a_gateway_that_does_not_say_takes_what_the_config_has_as_its_default():
+    assert ServerConfig().max_message_bytes == MOST_BYTES
+    assert isinstance(client_frame(asked("x" * MOST_BYTES)), Problem)

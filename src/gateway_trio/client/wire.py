@@ -16,7 +16,7 @@ import trio
 
 from gateway_trio.client.errors import ClientError, Lost, Unread, refused
 from gateway_trio.client.link import Link
-from gateway_trio.core.client_frame import client_frame
+from gateway_trio.core.client_frame import MOST_BYTES, client_frame
 from gateway_trio.core.jsonrpc import Notification, Problem, Request, RequestId, Response, parse, problem
 from gateway_trio.core.jsonrpc import error as error_frame
 from gateway_trio.core.jsonrpc import notification as notification_frame
@@ -38,10 +38,12 @@ _Incoming = Callable[[Request | Notification], None]
 class Wire:
     """One connection's requests and answers. `incoming` is called, synchronously, with all that is no answer.
 
-    `ready` is waited for before a message is taken: nothing more is read meanwhile.
+    `ready` is waited for before a message is taken: nothing more is read meanwhile. `most_bytes` is how long a
+    frame may be that the gateway takes.
     """
 
     def __init__(self, link: Link, incoming: _Incoming, ready: Callable[[Any], Awaitable[None]]) -> None:
+        self.most_bytes = MOST_BYTES
         self._link = link
         self._incoming = incoming
         self._ready = ready
@@ -58,8 +60,8 @@ class Wire:
     def ask(self, method: str, params: Mapping[str, Any], answered: Callable[[Answer], None]) -> int:
         """Post a request and return its id; `answered` is called once, with the answer or why none comes.
 
-        Raises `Refused` as `busy` where too much waits to be sent, as `invalid_params` for what the gateway could
-        not read, and what the connection ended with.
+        Raises `Refused` as `busy` where too much waits to be sent, as `invalid_params` for what the gateway would
+        not take, and what the connection ended with.
         """
         self._ids += 1
         self._post(request_frame(self._ids, method, params))
@@ -125,7 +127,7 @@ class Wire:
     def _post(self, message: Mapping[str, Any]) -> None:
         if self._ended is not None:
             raise copy.copy(self._ended)
-        frame = client_frame(message)
+        frame = client_frame(message, self.most_bytes)
         if len(self._posted) >= POSTED_FRAMES:
             frame = problem("busy", "too much waits to be sent on this connection", admitted=False)
         if isinstance(frame, Problem):
