@@ -316,7 +316,11 @@ def test_where_nobody_is(behind):
 
 @pytest.mark.parametrize(
     ("args", "word"),
-    [(("--url", "http://localhost"), "ws://"), (("--config", "/nowhere/gateway.toml"), "gateway.toml")],
+    [
+        (("--url", "http://localhost"), "ws://"),
+        (("--url", "ws://a..b:1"), "1 to 63"),
+        (("--config", "/nowhere/gateway.toml"), "gateway.toml"),
+    ],
 )
 def test_what_cannot_be_used(behind, args, word):
     run = behind("hello\n", *args)

@@ -409,11 +409,20 @@ def test_a_url_is_read(url, host, port, tls, path):
         "ws://host?token=x",
         "ws://host#x",
         "ws://host:99999",
+        "ws://a..b:1",
+        "ws://" + "x" * 300,
+        "ws://\udcff:1",
     ],
 )
 def test_a_url_that_cannot_be_one(url):
     with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
         parse_url(url)
+
+
+async def test_a_host_that_the_resolver_cannot_write_is_told():
+    with trio.fail_after(60), pytest.raises(Unreachable, match="no host's name"):
+        async with connect("ws://\N{GRINNING FACE}.invalid"):
+            raise AssertionError("nobody gets here")
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "schlüssel"])

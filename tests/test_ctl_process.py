@@ -223,7 +223,10 @@ def test_without_a_gateway_it_says_so():
     assert "connect" in err
     code, answer = ctl_json(None, "restart", "--wait", "--url", url)
     assert (code, answer["error"]["reason"]) == (69, "unreachable")
-    assert ctl(None, "status", "--url", "http://127.0.0.1")[0] == 78
+    for url, said in (("http://127.0.0.1", "ws://"), ("ws://a..b:1", "1 to 63"), (b"ws://\xff:1", "1 to 63")):
+        code, out, err = ctl(None, "status", "--url", url)
+        assert (code, out) == (78, "")
+        assert said in err
 
 
 def test_the_config_says_where(program, tmp_path):
@@ -235,6 +238,10 @@ def test_the_config_says_where(program, tmp_path):
     code, _, err = ctl(None, "status", "--config", str(path))
     assert code == 78
     assert "server.prot" in err
+    path.write_text('[server]\nhost = "a..b"\n')
+    code, _, err = ctl(None, "status", "--config", str(path))
+    assert code == 78
+    assert "server.host" in err
 
 
 @pytest.mark.parametrize(

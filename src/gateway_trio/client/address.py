@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 import trio
 from attrs import frozen
 
+from gateway_trio.core.hosts import host_fault
+
 __all__ = ["DEFAULT_URL", "Address", "parse_url"]
 
 DEFAULT_URL = "ws://127.0.0.1:8765"
@@ -27,7 +29,10 @@ class Address:
 
     async def open(self) -> trio.abc.Stream:
         """Connect. Raises OSError, also for a certificate that does not hold; cancelling closes what there is."""
-        stream = await trio.open_tcp_stream(self.host, self.port)
+        try:
+            stream = await trio.open_tcp_stream(self.host, self.port)
+        except UnicodeError as fault:  # which the resolver cannot write
+            raise OSError(f"{self.host!r} can be no host's name: {fault}") from fault
         if not self.tls:
             return stream
         secured = trio.SSLStream(
@@ -56,6 +61,8 @@ def parse_url(url: str) -> Address:
         raise ValueError("the URL of a gateway has no user, no query and no fragment; a token goes beside it")
     if not parts.hostname:
         raise ValueError("the URL of a gateway names a host")
+    if (fault := host_fault(parts.hostname)) is not None:
+        raise ValueError(f"the host of a gateway's URL {fault}")
     port = parts.port  # raises ValueError itself
     path = parts.path if parts.path not in ("", "/") else "/acp"
     return Address(parts.hostname, port or _PORTS[parts.scheme], parts.scheme == "wss", parts.netloc, path)
