@@ -328,6 +328,14 @@ def test_what_cannot_be_used(behind, args, word):
     assert word in run.stderr
 
 
+@pytest.mark.parametrize("url", ["ws://user:SEKRET@127.0.0.1:1", "ws://127.0.0.1:1?token=SEKRET"])
+def test_a_secret_in_a_url_is_not_shown(behind, url):
+    run = behind("hello\n", "--url", url)
+    assert (run.returncode, run.stdout) == (78, "")
+    assert "a token goes beside it" in run.stderr
+    assert "SEKRET" not in run.stderr
+
+
 def test_a_token_is_needed_where_there_are_tokens(behind, tmp_path):
     with Program(
         tmp_path, '[[auth.tokens]]\nname = "ann"\nrole = "user"\nenv = "ANN"\n', env={"ANN": "anns-token"}

@@ -48,7 +48,7 @@ def chat(
     try:
         parse_url(target)
     except ValueError as fault:
-        print(f"{target}: {fault}", file=sys.stderr)
+        print(fault, file=sys.stderr)
         return _CONFIG
     # __main__ blocked them, for `serve`.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1})
