@@ -410,6 +410,8 @@ def test_a_url_is_read(url, host, port, tls, path):
         "ws://host?token=x",
         "ws://host#x",
         "ws://host:99999",
+        "ws://host:0",
+        "wss://host:00/acp",
         "ws://host:1/ä",
         "ws://host:1/a b",
         f"ws://{'x' * 62}:8765",

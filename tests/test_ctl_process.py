@@ -223,7 +223,12 @@ def test_without_a_gateway_it_says_so():
     assert "connect" in err
     code, answer = ctl_json(None, "restart", "--wait", "--url", url)
     assert (code, answer["error"]["reason"]) == (69, "unreachable")
-    for url, said in (("http://127.0.0.1", "ws://"), ("ws://a..b:1", "1 to 63"), (b"ws://\xff:1", "1 to 63")):
+    for url, said in (
+        ("http://127.0.0.1", "ws://"),
+        ("ws://a:0", "port"),
+        ("ws://a..b:1", "1 to 63"),
+        (b"ws://\xff:1", "1 to 63"),
+    ):
         code, out, err = ctl(None, "status", "--url", url)
         assert (code, out) == (78, "")
         assert said in err

@@ -76,9 +76,11 @@ def _fault(parts: SplitResult) -> str | None:
     if not parts.hostname:
         return "the URL of a gateway names a host"
     try:
-        parts.port  # noqa: B018 - which is read there
-    except ValueError:  # likewise
-        return "the port of a gateway's URL is a number up to 65535"
+        zero = parts.port == 0
+    except ValueError:  # too high, or none
+        zero = True
+    if zero:
+        return "the port of a gateway's URL is a number from 1 to 65535"
     if (fault := host_fault(parts.netloc)) is not None:  # the `Host` header is encoded as a name is
         return f"the host of a gateway's URL {fault}"
     if not (parts.path.isascii() and parts.path.isprintable() and " " not in parts.path):
