@@ -298,6 +298,17 @@ def test_a_line_that_is_too_long_is_not_sent(behind):
     assert "longer than" in run.stderr
 
 
+def test_a_token_that_can_be_none_is_told(behind):
+    run = behind("hello\n", env={"GATEWAY_TRIO_TOKEN": "a b"})
+    assert (run.returncode, run.stdout) == (78, "")
+    assert "a token is" in run.stderr
+
+
+def test_what_the_output_has_no_character_for_is_replaced(behind):
+    run = behind("ten € and more\nthe next\n", env={"PYTHONIOENCODING": "latin-1"})
+    assert (run.returncode, run.stdout, run.stderr) == (0, "ten ? and more\nthe next\n", "")
+
+
 def test_without_a_place_to_keep_anything_it_works(behind, tmp_path):
     (tmp_path / "file").write_text("")
     run = behind("hello\n", env={"XDG_STATE_HOME": str(tmp_path / "file")})

@@ -2,8 +2,8 @@
 
 Exit codes: 0 it was left, or the input ended and every prompt completed; 1 a prompt of a pipe did not complete;
 65 a line of a pipe is too long; 69 the gateway cannot be reached, or the connection is over; 73 the answers cannot
-be written; 77 the token is wrong or missing; 78 the URL or the config cannot be used; 130 and 143 SIGINT and
-SIGTERM. (65 to 78 are those of sysexits.h.)
+be written; 77 the token is wrong or missing; 78 the URL, the token or the config cannot be used; 130 and 143
+SIGINT and SIGTERM. (65 to 78 are those of sysexits.h.)
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ def _start(url: str | None, session: str, config: Path | None, *, new: bool) -> 
     import trio  # noqa: PLC0415 - see above
 
     from gateway_trio.client.address import parse_url  # noqa: PLC0415
+    from gateway_trio.client.connecting import check_token  # noqa: PLC0415
     from gateway_trio.client.target import find_target  # noqa: PLC0415
     from gateway_trio.config import ConfigError  # noqa: PLC0415
 
@@ -54,6 +55,8 @@ def _start(url: str | None, session: str, config: Path | None, *, new: bool) -> 
         return _CONFIG
     try:
         parse_url(target)
+        if token is not None:
+            check_token(token)
     except ValueError as fault:
         print(fault, file=sys.stderr)
         return _CONFIG
@@ -86,6 +89,7 @@ async def _heed_signals(scope: object, ended_by: list[int]) -> None:
 
 
 async def _talk(url: str, token: str | None, name: str, new: bool) -> int:
+    from gateway_trio.chat.pipe import LineTooLong  # noqa: PLC0415
     from gateway_trio.client import ClientError, Unauthorized, connect  # noqa: PLC0415
 
     try:
@@ -98,7 +102,7 @@ async def _talk(url: str, token: str | None, name: str, new: bool) -> int:
     except ClientError as error:
         print(f"{url}: {error}", file=sys.stderr)
         return _UNAVAILABLE
-    except ValueError as error:
+    except LineTooLong as error:
         print(error, file=sys.stderr)
         return _DATA
 
