@@ -1,11 +1,14 @@
 """The client library's connection: in memory, in virtual time."""
 
+import contextlib
 import hashlib
 import traceback
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
+import trio_websocket
 
 from doors import Door
 from gateway_trio import client as library
@@ -173,6 +176,34 @@ async def test_what_is_no_gateway_is_named(autojump_clock, answer, status, retry
             raise AssertionError("nobody gets here")
     assert (caught.value.status, caught.value.retryable) == (status, retryable)
     assert caught.value.retry_after_ms == after_ms
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "hello",
+        "[]",
+        '{"id": 1, "result": {}}',
+        '{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}',
+        '{"jsonrpc": "2.0", "method": "welcome"}',
+    ],
+)
+async def test_what_does_not_speak_acp_is_named_at_once(nursery, says):
+    async def speak(request):
+        websocket = await request.accept()
+        await websocket.get_message()
+        await websocket.send_message(says)
+        with contextlib.suppress(trio_websocket.ConnectionClosed):
+            await websocket.get_message()
+
+    with trio.fail_after(60):
+        serving = partial(trio_websocket.serve_websocket, speak, "127.0.0.1", 0, ssl_context=None)
+        server = await nursery.start(serving)
+        with pytest.raises(Unreachable, match="does not speak ACP") as caught:
+            async with connect(f"ws://127.0.0.1:{server.port}", connect_seconds=1000):
+                raise AssertionError("nobody gets here")
+        assert not caught.value.retryable
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_the_block_raises_comes_through_as_it_is(autojump_clock, door):

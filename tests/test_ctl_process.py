@@ -234,6 +234,13 @@ def test_without_a_gateway_it_says_so():
         assert said in err
 
 
+def test_the_wrong_path_is_told(program):
+    code, out, err = ctl(program, "status", "--url", f"ws://127.0.0.1:{program.port}/chat")
+    assert (code, out) == (69, "")
+    assert "does not speak ACP over JSON-RPC" in err
+    assert "/acp" in err
+
+
 def test_the_config_says_where(program, tmp_path):
     path = tmp_path / "gateway.toml"
     path.write_text(f"[server]\nport = {program.port}\n")

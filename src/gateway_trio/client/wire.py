@@ -14,7 +14,7 @@ from typing import Any
 
 import trio
 
-from gateway_trio.client.errors import ClientError, Lost, Unread, refused
+from gateway_trio.client.errors import ClientError, Lost, Unreachable, Unread, refused
 from gateway_trio.client.link import Link
 from gateway_trio.core.client_frame import MOST_BYTES, client_frame
 from gateway_trio.core.jsonrpc import Notification, Problem, Request, RequestId, Response, parse, problem
@@ -30,6 +30,8 @@ POSTED_FRAMES = 1024
 #: So often it is looked whether the gateway is still there, and so long it may take to say so.
 PING_SECONDS = 30.0
 PONG_SECONDS = 20.0
+
+_NO_ACP = "what answers at this path does not speak ACP over JSON-RPC; a gateway does so at /acp"
 
 Answer = Response | ClientError
 _Incoming = Callable[[Request | Notification], None]
@@ -53,6 +55,7 @@ class Wire:
         self._sent = trio.Event()
         self._waiting: dict[RequestId, Callable[[Answer], None]] = {}
         self._ids = 0
+        self._answered = False  #: it has answered something, so it is a gateway that speaks ACP
         self._ended: ClientError | None = None
 
     # --- to the gateway ---
@@ -156,7 +159,9 @@ class Wire:
     # --- from the gateway ---
 
     async def read(self) -> Lost:
-        """Hand on what comes, until the link ends; return how it ended."""
+        """Hand on what comes, until the link ends; return how it ended. Raises `Unreachable` where the other side
+        does not speak ACP.
+        """
         try:
             while True:
                 message = parse(await self._link.receive())
@@ -173,7 +178,10 @@ class Wire:
                 raise Unread(f"the gateway could not read what it was sent: {refused(error)}")
             case Response(id_):
                 if (answered := self._waiting.pop(id_, None)) is not None:
+                    self._answered = True
                     answered(message)
+            case _ if not self._answered:  # an agent answers `initialize` first; what echoes is not one
+                raise Unreachable(_NO_ACP, retryable=False)
             case Request() | Notification():
                 self._incoming(message)
             case _:
