@@ -65,7 +65,7 @@ class Terminal:
         os.close(self._master)
 
     def press(self, keys: str) -> None:
-        os.write(self._master, keys.encode())
+        os.write(self._master, keys.encode("utf-8", "surrogateescape"))
 
     def until(self, part: str) -> str:
         """Wait for `part` behind what was waited for before; return what was written up to there."""

@@ -149,6 +149,18 @@ def test_commands_are_completed(at):
         assert terminal.leave() == 0
 
 
+def test_what_is_no_character_is_told_and_not_sent(at):
+    with at() as terminal:
+        terminal.until("· connected")
+        terminal.press("bad \udcff\r")
+        terminal.until("· this was not sent")
+        terminal.press("good\r")
+        terminal.until("> good")
+        terminal.until("good")
+        terminal.press(CTRL_D)
+        assert terminal.leave() == 0
+
+
 def test_it_goes_on_in_the_session_of_last_time(at, tmp_path):
     with at() as terminal:
         terminal.until("· connected")
@@ -286,6 +298,17 @@ def test_a_line_that_is_too_long_is_not_sent(behind):
     assert "longer than" in run.stderr
 
 
+def test_a_token_that_can_be_none_is_told(behind):
+    run = behind("hello\n", env={"GATEWAY_TRIO_TOKEN": "a b"})
+    assert (run.returncode, run.stdout) == (78, "")
+    assert "a token is" in run.stderr
+
+
+def test_what_the_output_has_no_character_for_is_replaced(behind):
+    run = behind("ten € and more\nthe next\n", env={"PYTHONIOENCODING": "latin-1"})
+    assert (run.returncode, run.stdout, run.stderr) == (0, "ten ? and more\nthe next\n", "")
+
+
 def test_without_a_place_to_keep_anything_it_works(behind, tmp_path):
     (tmp_path / "file").write_text("")
     run = behind("hello\n", env={"XDG_STATE_HOME": str(tmp_path / "file")})
@@ -304,12 +327,24 @@ def test_where_nobody_is(behind):
 
 @pytest.mark.parametrize(
     ("args", "word"),
-    [(("--url", "http://localhost"), "ws://"), (("--config", "/nowhere/gateway.toml"), "gateway.toml")],
+    [
+        (("--url", "http://localhost"), "ws://"),
+        (("--url", "ws://a..b:1"), "1 to 63"),
+        (("--config", "/nowhere/gateway.toml"), "gateway.toml"),
+    ],
 )
 def test_what_cannot_be_used(behind, args, word):
     run = behind("hello\n", *args)
     assert run.returncode == 78
     assert word in run.stderr
+
+
+@pytest.mark.parametrize("url", ["ws://user:SEKRET@127.0.0.1:1", "ws://127.0.0.1:1?token=SEKRET"])
+def test_a_secret_in_a_url_is_not_shown(behind, url):
+    run = behind("hello\n", "--url", url)
+    assert (run.returncode, run.stdout) == (78, "")
+    assert "a token goes beside it" in run.stderr
+    assert "SEKRET" not in run.stderr
 
 
 def test_a_token_is_needed_where_there_are_tokens(behind, tmp_path):

@@ -1,10 +1,14 @@
 """The client library's connection: in memory, in virtual time."""
 
+import contextlib
 import hashlib
+import traceback
+from functools import partial
 
 import pytest
 import trio
 import trio.testing
+import trio_websocket
 
 from doors import Door
 from gateway_trio import client as library
@@ -172,6 +176,34 @@ async def test_what_is_no_gateway_is_named(autojump_clock, answer, status, retry
             raise AssertionError("nobody gets here")
     assert (caught.value.status, caught.value.retryable) == (status, retryable)
     assert caught.value.retry_after_ms == after_ms
+
+
+@pytest.mark.parametrize(
+    "says",
+    [
+        "hello",
+        "[]",
+        '{"id": 1, "result": {}}',
+        '{"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": {}}',
+        '{"jsonrpc": "2.0", "method": "welcome"}',
+    ],
+)
+async def test_what_does_not_speak_acp_is_named_at_once(nursery, says):
+    async def speak(request):
+        websocket = await request.accept()
+        await websocket.get_message()
+        await websocket.send_message(says)
+        with contextlib.suppress(trio_websocket.ConnectionClosed):
+            await websocket.get_message()
+
+    with trio.fail_after(60):
+        serving = partial(trio_websocket.serve_websocket, speak, "127.0.0.1", 0, ssl_context=None)
+        server = await nursery.start(serving)
+        with pytest.raises(Unreachable, match="does not speak ACP") as caught:
+            async with connect(f"ws://127.0.0.1:{server.port}", connect_seconds=1000):
+                raise AssertionError("nobody gets here")
+        assert not caught.value.retryable
+        nursery.cancel_scope.cancel()
 
 
 async def test_what_the_block_raises_comes_through_as_it_is(autojump_clock, door):
@@ -355,6 +387,36 @@ async def test_too_much_that_waits_is_refused_here(autojump_clock, door):
         assert {(r.reason, r.admitted, r.retryable) for r in refusals} == {("busy", False, True)}
 
 
+@pytest.mark.parametrize("params", [{"why": "bad \udcff"}, {"why": float("nan")}])
+async def test_what_the_gateway_could_not_read_is_refused_here(autojump_clock, door, params):
+    with trio.fail_after(60):
+        await door.serve()
+        async with door.connect() as client:
+            with pytest.raises(Refused, match="not sent") as caught:
+                await client.call("_gateway-trio/drain", params)
+            assert (caught.value.reason, caught.value.admitted) == ("invalid_params", False)
+            with pytest.raises(Refused, match="UTF-8"):
+                await client.exec("words", ["\udcff"])
+            with pytest.raises(Refused, match="UTF-8"):
+                await client.load_session("\udcff")
+            assert (await client.status())["phase"] == "open"
+            assert client.losses == 0
+
+
+async def test_what_was_broken_on_its_way_ends_the_connection(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve()
+        async with door.connect() as client:
+            wire = client._board.keeper.wire
+            wire.ask("_gateway-trio/status", {}, print)
+            wire._posted[-1] = wire._posted[-1][:-1]
+            with pytest.raises(Lost, match="could not read") as caught:
+                await client.kill("x1")
+            assert not isinstance(caught.value, Closed)
+            assert (await client.status())["phase"] == "open"
+            assert client.losses == 1
+
+
 @pytest.mark.parametrize(
     ("url", "host", "port", "tls", "path"),
     [
@@ -379,11 +441,49 @@ def test_a_url_is_read(url, host, port, tls, path):
         "ws://host?token=x",
         "ws://host#x",
         "ws://host:99999",
+        "ws://host:0",
+        "wss://host:00/acp",
+        "ws://host:1/ä",
+        "ws://host:1/a b",
+        f"ws://{'x' * 62}:8765",
+        "ws://a..b:1",
+        "ws://" + "x" * 300,
+        "ws://\udcff:1",
     ],
 )
 def test_a_url_that_cannot_be_one(url):
-    with pytest.raises(ValueError, match=r"URL|[Pp]ort"):
+    with pytest.raises(ValueError, match="URL"):
         parse_url(url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("ws://user:SEKRET@127.0.0.1:1", "ws://…: "),
+        ("ws://user:SEK/SEKRET@127.0.0.1:1", "ws://…: "),
+        ("ws://user:SEKRET\N{ACCOUNT OF}@127.0.0.1:1", "ws://…: "),
+        ("ws://user:SEKRET@[::1", "ws://…: "),
+        ("ws://user:SEKRET", "ws://user: "),
+        ("ws://host:1SEKRET", "ws://host: "),
+        ("ws://host:1?token=SEKRET", "ws://host:1: "),
+        ("ws://host:1/acp?token=SEKRET@x", "ws://…: "),
+        ("wss://[::1]:1/acp#SEKRET", "wss://[::1]:1: "),
+        ("ws://a..b:1", "ws://a..b:1: "),
+        ("SEKRET@host", "the URL: "),
+        ("https://host/SEKRET", "the URL: "),
+    ],
+)
+def test_what_may_be_a_secret_in_a_url_is_not_shown(url, shown):
+    with pytest.raises(ValueError, match="URL") as caught:
+        parse_url(url)
+    assert str(caught.value).startswith(shown)
+    assert "SEKRET" not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_a_host_that_the_resolver_cannot_write_is_told():
+    with trio.fail_after(60), pytest.raises(Unreachable, match="no host's name"):
+        async with connect("ws://\N{GRINNING FACE}.invalid"):
+            raise AssertionError("nobody gets here")
 
 
 @pytest.mark.parametrize("token", ["", " ", "a b", "a\nb", "schlüssel"])

@@ -338,6 +338,69 @@ async def test_a_prompt_that_was_sent_into_a_lost_connection_is_sent_again(autoj
         assert [turn.text for turn in agent.turns] == ["long", "hi", "ho"]
 
 
+async def test_a_prompt_that_the_gateway_could_not_read_is_refused_alone(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve(agent=ScriptedAgent(LONG))
+        async with door.connect() as client:
+            session = await client.new_session()
+            running = session.prompt("long")
+            with pytest.raises(Refused, match="UTF-8") as caught:
+                await follow(session.prompt("\udcff"))
+            assert caught.value.admitted is False
+            assert said(await follow(running)) == WHOLE
+            assert client.losses == 0
+
+
+@pytest.mark.parametrize("character", ["x", "é", "😀"])
+async def test_a_prompt_may_be_as_long_in_utf_8_as_the_gateway_takes(autojump_clock, door, character):
+    with trio.fail_after(60):
+        await door.serve(agent=ScriptedAgent(LONG))
+        async with door.connect() as client:
+            session = await client.new_session()
+            running = session.prompt("long")
+            fits = character * (1_000_000 // len(character.encode()))
+            with pytest.raises(Refused, match="not sent") as caught:
+                await follow(session.prompt(fits * 2))
+            assert (caught.value.reason, caught.value.admitted) == ("invalid_params", False)
+            assert said(await follow(running)) == WHOLE
+            assert said(await follow(session.prompt(fits))) == fits
+            assert client.losses == 0
+
+
+async def test_a_gateway_that_takes_less_says_so(autojump_clock, door):
+    with trio.fail_after(60):
+        await door.serve("[server]\nmax_message_bytes = 2000")
+        async with door.connect() as client:
+            session = await client.new_session()
+            with pytest.raises(Refused, match="at most 2000"):
+                await follow(session.prompt("x" * 2000))
+            assert said(await follow(session.prompt("x" * 1000))) == "x" * 1000
+        await door.serve("[server]\nmax_message_bytes = 4000000")
+        async with door.connect() as client:
+            session = await client.new_session()
+            outcome = await session.prompt("x" * 3_000_000).result()
+            assert outcome.state == "completed"
+
+
+async def test_a_prompt_that_was_broken_on_its_way_is_lost_and_the_others_go_on(autojump_clock, door):
+    agent = ScriptedAgent(LONG)
+    with trio.fail_after(60):
+        await door.serve(agent=agent)
+        async with door.connect() as client:
+            session = await client.new_session()
+            updates = session.updates()
+            running = session.prompt("long")
+            await take_until(updates, lambda u: isinstance(u, Text) and u.kind == "answer")
+            broken = session.prompt("hi")
+            wire = client._board.keeper.wire
+            wire._posted[-1] = wire._posted[-1][:-1]
+            with pytest.raises(Lost, match="could not read"):
+                await follow(broken)
+            assert said(await follow(running)) == WHOLE
+            assert client.losses == 1
+        assert [turn.text for turn in agent.turns] == ["long"]
+
+
 async def test_what_was_before_a_live_session_stays_away(autojump_clock, door):
     with trio.fail_after(60):
         await door.serve()

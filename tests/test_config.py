@@ -188,6 +188,8 @@ def test_case_66_seconds_are_finite_numbers_above_zero(table, key, value):
         ("[store]\nkeep_seconds = 5", "store.keep_seconds", 'unknown key; did you mean "keep_events"?'),
         ("[server]\nport = 65536", "server.port", "must be a whole number from 0 to 65535"),
         ("[server]\nhost = 1", "server.host", "must be a string, not a whole number"),
+        ('[server]\nhost = "a..b"', "server.host", "1 to 63"),
+        ('[server]\nhost = "ws://a"', "server.host", "without scheme"),
         ("[server]\nhost = 1979-05-27", "server.host", "must be a string, not a date or time"),
         ('[server]\nhosts = "a"', "server.hosts", "must be a list, not a string"),
         ('[server]\nhosts = ["a", 1]', "server.hosts[1]", "must be a string, not a whole number"),
@@ -395,6 +397,10 @@ def test_a_file_that_is_no_text(tmp_path):
 
 
 # --- what others ask ------------------------------------------------------------------------------------
+
+
+def test_an_empty_host_is_every_address():
+    assert parse_config('[server]\nhost = ""', environ={}).server.host == ""
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST", "::ffff:127.0.0.1"])

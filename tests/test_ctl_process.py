@@ -116,6 +116,13 @@ def test_drain_and_undrain(program):
     assert ctl(program, "undrain", "full-moon")[0] == 2
 
 
+@pytest.mark.parametrize("words", [("exec", "words", b"\xff"), ("drain", b"x\xff"), ("kill", b"\xff")])
+def test_words_that_are_not_utf_8_are_not_sent(program, words):
+    code, out, err = ctl(program, *words)
+    assert (code, out) == (2, "")
+    assert "UTF-8" in err
+
+
 def test_exec_hands_on_output_and_exit_code(program):
     assert ctl(program, "exec", "fine") == (0, "out\nwhy\n", "")
     code, out, err = ctl(program, "exec", "words", "a b", "$(id)", "-n", "", "--", "--json")
@@ -216,7 +223,22 @@ def test_without_a_gateway_it_says_so():
     assert "connect" in err
     code, answer = ctl_json(None, "restart", "--wait", "--url", url)
     assert (code, answer["error"]["reason"]) == (69, "unreachable")
-    assert ctl(None, "status", "--url", "http://127.0.0.1")[0] == 78
+    for url, said in (
+        ("http://127.0.0.1", "ws://"),
+        ("ws://a:0", "port"),
+        ("ws://a..b:1", "1 to 63"),
+        (b"ws://\xff:1", "1 to 63"),
+    ):
+        code, out, err = ctl(None, "status", "--url", url)
+        assert (code, out) == (78, "")
+        assert said in err
+
+
+def test_the_wrong_path_is_told(program):
+    code, out, err = ctl(program, "status", "--url", f"ws://127.0.0.1:{program.port}/chat")
+    assert (code, out) == (69, "")
+    assert "does not speak ACP over JSON-RPC" in err
+    assert "/acp" in err
 
 
 def test_the_config_says_where(program, tmp_path):
@@ -228,6 +250,10 @@ def test_the_config_says_where(program, tmp_path):
     code, _, err = ctl(None, "status", "--config", str(path))
     assert code == 78
     assert "server.prot" in err
+    path.write_text('[server]\nhost = "a..b"\n')
+    code, _, err = ctl(None, "status", "--config", str(path))
+    assert code == 78
+    assert "server.host" in err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import trio
 from gateway_trio.config import AuthConfig, Config, OpenAIAgentConfig, ServerConfig, TokenConfig
 from gateway_trio.core.kinds import Role
 from gateway_trio.preflight import faults, program_fault
+from gateway_trio.server import serve
 from test_process import cli
 
 TOKENS = AuthConfig((TokenConfig("root", Role.ADMIN, sha256="0" * 64),))
@@ -43,6 +44,15 @@ async def test_a_name_that_is_none():
     with trio.fail_after(60):
         (fault,) = await faults(Config(server=ServerConfig("256.256.256.256")), {})
     assert fault.startswith("server.host: '256.256.256.256' is no address")
+
+
+async def test_a_name_that_the_resolver_cannot_write():
+    host = "\N{GRINNING FACE}.invalid"
+    with trio.fail_after(60):
+        (fault,) = await faults(Config(server=ServerConfig(host=host)), {})
+        assert fault.startswith("server.host: ")
+        with pytest.RaisesGroup(pytest.RaisesExc(OSError, match="no host's name"), flatten_subgroups=True):
+            await serve(Config(server=ServerConfig(host=host)))
 
 
 async def test_nothing_listens():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from gateway_trio.config import Config, ConfigError, load_config
 from gateway_trio.core.exits import Exit
 from gateway_trio.core.handover import program
 from gateway_trio.core.kinds import ExecCommand
+from gateway_trio.standard_streams import run_program
 
 __all__ = ["app"]
 
@@ -45,6 +47,10 @@ def serve(
 @app.command
 def check(file: Path | None = None) -> int:
     """Say whether a config can be used here; every fault at once. Without a file: every default."""
+    return run_program(partial(_check, file))
+
+
+def _check(file: Path | None) -> int:
     try:
         config = Config() if file is None else load_config(file, os.environ)
     except ConfigError as fault:

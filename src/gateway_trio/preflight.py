@@ -47,8 +47,9 @@ async def faults(config: Config, environ: Mapping[str, str]) -> list[str]:
         places = await trio.socket.getaddrinfo(
             server.host, server.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except OSError as fault:
-        found.append(f"server.host: {server.host!r} is no address of this machine: {fault.strerror or fault}")
+    except (OSError, UnicodeError) as fault:  # the second: a name that the resolver cannot write
+        why = getattr(fault, "strerror", None) or fault
+        found.append(f"server.host: {server.host!r} is no address of this machine: {why}")
     else:
         exposed = [str(place[4][0]) for place in places if not is_loopback(str(place[4][0]))]
         if exposed and not config.auth.tokens:

@@ -162,7 +162,7 @@ class _Tree:
             what = "a socket to listen on, which was given to us,"
             if listeners is None:
                 server = gateway.config.server
-                listeners = await trio.open_tcp_listeners(server.port, host=server.host)
+                listeners = await _listen(server.host, server.port)
                 what = f"server.host = {server.host!r}"
                 for listener in listeners:
                     stack.push_async_callback(listener.aclose)
@@ -195,6 +195,14 @@ class _Tree:
             gateway.close_sockets()
             await coordinator.until_sockets_close()
             connections.cancel_scope.cancel()
+
+
+async def _listen(host: str, port: int) -> list[trio.SocketListener]:
+    """Listen there. Raises OSError, also for a host whose name the resolver cannot write."""
+    try:
+        return await trio.open_tcp_listeners(port, host=host)
+    except UnicodeError as fault:
+        raise OSError(f"this can be no host's name: {fault}") from fault
 
 
 def _unsafe(what: str, address: str) -> UnsafeBind:

@@ -15,6 +15,7 @@ from attrs import field, frozen
 from gateway_trio.agent_tables import AgentConfig, EchoAgentConfig
 from gateway_trio.core.catalog import Catalog
 from gateway_trio.core.fields import count, seconds, text, texts
+from gateway_trio.core.hosts import host_fault
 from gateway_trio.core.kinds import ExecCommand, QuickCommand, Role
 from gateway_trio.strict import Fault
 
@@ -34,9 +35,8 @@ __all__ = [
 ]
 
 
-def _host_fault(host: str) -> str | None:
-    good = re.fullmatch(r"[^\s/]+", host)
-    return None if good else "must be a host's name or address, without scheme or path"
+def _bind_fault(host: str) -> str | None:
+    return host_fault(host) if host else None  # an empty one: every address
 
 
 def _origin_fault(origin: str) -> str | None:
@@ -48,9 +48,9 @@ def _origin_fault(origin: str) -> str | None:
 class ServerConfig:
     """`[server]`: the one port, and who may reach it."""
 
-    host: str = "127.0.0.1"  # off loopback only with tokens
+    host: str = text(_bind_fault, default="127.0.0.1")  # off loopback only with tokens
     port: int = count(8765, most=65_535)  # 0: one that is free
-    hosts: tuple[str, ...] = texts(_host_fault)  # what `Host` may say beside loopback names
+    hosts: tuple[str, ...] = texts(host_fault)  # what `Host` may say beside loopback names
     allowed_origins: tuple[str, ...] = texts(_origin_fault)  # what `Origin` may say beside the same host
     max_connections: int = count(1000, least=1, most=1_000_000)
     max_message_bytes: int = count(1_048_576, least=1024, most=1 << 30)  # of UTF-8; a larger one: 1009

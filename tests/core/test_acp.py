@@ -25,12 +25,19 @@ def test_only_what_stands_under_our_name_is_ours(meta, ours):
 
 
 def test_the_answer_to_initialize_is_acps_and_says_what_we_serve():
-    result = acp.initialized("1.2.3", [])
+    result = acp.initialized("1.2.3", [], 2000)
     read = schema.InitializeResponse.model_validate(json.loads(encode(result)))
     assert read.protocol_version == 1
     assert read.agent_capabilities.load_session
     served = set(result["agentCapabilities"]["sessionCapabilities"])
     assert all(f"session/{name}" in PARAMS for name in served)
+    assert acp.most_message_bytes(result, 1) == 2000
+
+
+@pytest.mark.parametrize("meta", [None, [], {}, {"gateway-trio": {"maxMessageBytes": True}}])
+def test_a_gateway_may_not_say_how_long_a_message_may_be(meta):
+    assert acp.most_message_bytes({"agentCapabilities": {"_meta": meta}}, 7) == 7
+    assert acp.most_message_bytes({"agentCapabilities": meta}, 7) == 7
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,9 @@
 """`gateway-trio chat`. What it needs is imported when it runs: `serve` has no use for it.
 
 Exit codes: 0 it was left, or the input ended and every prompt completed; 1 a prompt of a pipe did not complete;
-65 a line of a pipe is too long; 69 the gateway cannot be reached, or the connection is over; 77 the token is wrong
-or missing; 78 the URL or the config cannot be used; 130 and 143 SIGINT and SIGTERM. (65 to 78 are those of
-sysexits.h.)
+65 a line of a pipe is too long; 69 the gateway cannot be reached, or the connection is over; 73 the answers cannot
+be written; 77 the token is wrong or missing; 78 the URL, the token or the config cannot be used; 130 and 143
+SIGINT and SIGTERM. (65 to 78 are those of sysexits.h.)
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,9 +35,16 @@ def chat(
     config: Annotated[Path | None, Parameter(help="The gateway's config: its host and port are taken.")] = None,
 ) -> int:
     """Talk to a gateway: at a terminal with a line to edit, from a pipe line by line. $GATEWAY_TRIO_TOKEN."""
+    from gateway_trio.standard_streams import run_program  # noqa: PLC0415 - see above
+
+    return run_program(partial(_start, url, session or _LAST, config, new=new), nobody_reads=1)
+
+
+def _start(url: str | None, session: str, config: Path | None, *, new: bool) -> int:
     import trio  # noqa: PLC0415 - see above
 
     from gateway_trio.client.address import parse_url  # noqa: PLC0415
+    from gateway_trio.client.connecting import check_token  # noqa: PLC0415
     from gateway_trio.client.target import find_target  # noqa: PLC0415
     from gateway_trio.config import ConfigError  # noqa: PLC0415
 
@@ -47,12 +55,14 @@ def chat(
         return _CONFIG
     try:
         parse_url(target)
+        if token is not None:
+            check_token(token)
     except ValueError as fault:
-        print(f"{target}: {fault}", file=sys.stderr)
+        print(fault, file=sys.stderr)
         return _CONFIG
     # __main__ blocked them, for `serve`.
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGUSR1})
-    return trio.run(_run, target, token, session or _LAST, new)
+    return trio.run(_run, target, token, session, new)
 
 
 async def _run(url: str, token: str | None, name: str, new: bool) -> int:
@@ -79,6 +89,7 @@ async def _heed_signals(scope: object, ended_by: list[int]) -> None:
 
 
 async def _talk(url: str, token: str | None, name: str, new: bool) -> int:
+    from gateway_trio.chat.pipe import LineTooLong  # noqa: PLC0415
     from gateway_trio.client import ClientError, Unauthorized, connect  # noqa: PLC0415
 
     try:
@@ -91,12 +102,9 @@ async def _talk(url: str, token: str | None, name: str, new: bool) -> int:
     except ClientError as error:
         print(f"{url}: {error}", file=sys.stderr)
         return _UNAVAILABLE
-    except ValueError as error:
+    except LineTooLong as error:
         print(error, file=sys.stderr)
         return _DATA
-    except BrokenPipeError:  # who read the answers has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
 
 
 def _state() -> Path | None:

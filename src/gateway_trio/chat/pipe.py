@@ -13,10 +13,14 @@ from gateway_trio.client import Away, Lost, Notice, Outcome, Permission, Refused
 from gateway_trio.core.printable import printable
 from gateway_trio.core.transcript import notice
 
-__all__ = ["LINE_CHARS", "pipe"]
+__all__ = ["LINE_CHARS", "LineTooLong", "pipe"]
 
 #: A longer line is an error; the gateway takes 1 MiB by default.
 LINE_CHARS = 1024 * 1024
+
+
+class LineTooLong(Exception):
+    """A line of the pipe is over `LINE_CHARS`."""
 
 
 class _Lines:
@@ -34,7 +38,7 @@ class _Lines:
         self._ended = False
 
     async def next(self) -> str | None:
-        """Return the next line, None at the end. Raises ValueError for one over `LINE_CHARS`."""
+        """Return the next line, None at the end. Raises `LineTooLong` for one over `LINE_CHARS`."""
         while not self._lines:
             if self._ended:
                 rest, self._rest = self._rest, ""
@@ -44,7 +48,7 @@ class _Lines:
             *lines, self._rest = (self._rest + self._decoder.decode(data, self._ended)).split("\n")
             self._lines = lines[::-1]
             if len(self._rest) > LINE_CHARS:
-                raise ValueError(f"a line is longer than {LINE_CHARS} characters")
+                raise LineTooLong(f"a line is longer than {LINE_CHARS} characters")
         return self._lines.pop()
 
 
@@ -57,7 +61,7 @@ async def pipe(session: Session, descriptor: int, out: TextIO, errors: TextIO = 
         out: where the answers go.
         errors: where it is said why a prompt did not complete, and how the connection fares.
 
-    Raises ValueError for a line over `LINE_CHARS`. Cancelling leaves running what runs at the gateway.
+    Raises `LineTooLong` for a line over `LINE_CHARS`. Cancelling leaves running what runs at the gateway.
 
     """
     good, lines = True, _Lines(descriptor)

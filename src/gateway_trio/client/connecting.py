@@ -13,7 +13,7 @@ from gateway_trio.client.client import Client
 from gateway_trio.client.keeper import Plan
 from gateway_trio.client.switchboard import Switchboard
 
-__all__ = ["CONNECT_SECONDS", "connect"]
+__all__ = ["CONNECT_SECONDS", "check_token", "connect"]
 
 #: One try to connect, up to the answer to `initialize`.
 CONNECT_SECONDS = 10.0
@@ -51,11 +51,17 @@ async def connect(
 
     """
     address = parse_url(url)
-    if token is not None and not (token.isascii() and token.isprintable() and token and " " not in token):
-        raise ValueError("a token is printable ASCII without blanks")
+    if token is not None:
+        check_token(token)
     plan = Plan(address, token, token_in, open_stream or address.open, connect_seconds, come_back_seconds, counts)
     async with _kept(Switchboard(plan)) as client:
         yield client
+
+
+def check_token(token: str) -> None:
+    """Raise ValueError for what no token can be."""
+    if not (token.isascii() and token.isprintable() and token and " " not in token):
+        raise ValueError("a token is printable ASCII without blanks")
 
 
 @contextlib.asynccontextmanager

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ClientError", "Closed", "Lost", "Refused", "Unauthorized", "Unreachable", "refused"]
+__all__ = ["ClientError", "Closed", "Lost", "Refused", "Unauthorized", "Unreachable", "Unread", "refused"]
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
@@ -124,6 +124,12 @@ class Lost(ClientError):
     def __init__(self, message: str, *, code: int | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class Unread(Lost):
+    """The connection was given up, as the gateway could not read something that was sent. What it may have been is
+    not sent again: it would break the next connection too.
+    """
 
 
 class Closed(Lost):

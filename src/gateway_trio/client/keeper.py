@@ -19,7 +19,7 @@ from gateway_trio.client.address import Address
 from gateway_trio.client.errors import ClientError, Closed, Lost, Refused, Unauthorized, Unreachable
 from gateway_trio.client.link import CLOSE_SECONDS, Link
 from gateway_trio.client.wire import Wire
-from gateway_trio.core.acp import OURS, PROTOCOL_VERSION, TOKEN_METHOD
+from gateway_trio.core.acp import OURS, PROTOCOL_VERSION, TOKEN_METHOD, most_message_bytes
 from gateway_trio.core.jsonrpc import Notification, Request, comes_back
 from gateway_trio.core.retries import MOST_SECONDS, next_try
 
@@ -182,6 +182,7 @@ class Keeper:
         told = await wire.call("initialize", ask)
         if told.get("protocolVersion") != PROTOCOL_VERSION:
             raise Unreachable("this is no gateway that speaks version 1 of ACP", retryable=False)
+        wire.most_bytes = most_message_bytes(told, wire.most_bytes)
         methods = told.get("authMethods") or []
         if not any(isinstance(method, dict) and method.get("id") == TOKEN_METHOD["id"] for method in methods):
             return

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from functools import partial
 
-from gateway_trio.client.errors import ClientError, Lost, Refused, refused
+from gateway_trio.client.errors import ClientError, Lost, Refused, Unread, refused
 from gateway_trio.client.prompts import Outcome, Prompt, outcome
 from gateway_trio.client.wire import Answer, Wire
 from gateway_trio.core.jsonrpc import problem
@@ -120,8 +120,9 @@ class Outstanding:
         notices, self._notices = self._notices, []
         prompt.request_id = None
         if isinstance(answer, ClientError):
-            if type(answer) is not Lost:  # that is no end: it is sent again
-                self._drop(prompt, answer)
+            accepted = prompt.work_id is not None
+            if type(answer) is not Lost and not (isinstance(answer, Unread) and accepted):
+                self._drop(prompt, answer)  # else it is no end: it is sent again
             return
         result = outcome(answer)
         if isinstance(result, Refused):

@@ -14,9 +14,10 @@ from typing import Any
 
 import trio
 
-from gateway_trio.client.errors import ClientError, Lost, Refused, refused
+from gateway_trio.client.errors import ClientError, Lost, Unreachable, Unread, refused
 from gateway_trio.client.link import Link
-from gateway_trio.core.jsonrpc import Notification, Request, RequestId, Response, encode, parse, problem
+from gateway_trio.core.client_frame import MOST_BYTES, client_frame
+from gateway_trio.core.jsonrpc import Notification, Problem, Request, RequestId, Response, parse, problem
 from gateway_trio.core.jsonrpc import error as error_frame
 from gateway_trio.core.jsonrpc import notification as notification_frame
 from gateway_trio.core.jsonrpc import request as request_frame
@@ -30,6 +31,8 @@ POSTED_FRAMES = 1024
 PING_SECONDS = 30.0
 PONG_SECONDS = 20.0
 
+_NO_ACP = "what answers at this path does not speak ACP over JSON-RPC; a gateway does so at /acp"
+
 Answer = Response | ClientError
 _Incoming = Callable[[Request | Notification], None]
 
@@ -37,10 +40,12 @@ _Incoming = Callable[[Request | Notification], None]
 class Wire:
     """One connection's requests and answers. `incoming` is called, synchronously, with all that is no answer.
 
-    `ready` is waited for before a message is taken: nothing more is read meanwhile.
+    `ready` is waited for before a message is taken: nothing more is read meanwhile. `most_bytes` is how long a
+    frame may be that the gateway takes.
     """
 
     def __init__(self, link: Link, incoming: _Incoming, ready: Callable[[Any], Awaitable[None]]) -> None:
+        self.most_bytes = MOST_BYTES
         self._link = link
         self._incoming = incoming
         self._ready = ready
@@ -50,6 +55,7 @@ class Wire:
         self._sent = trio.Event()
         self._waiting: dict[RequestId, Callable[[Answer], None]] = {}
         self._ids = 0
+        self._answered = False  #: it has answered something, so it is a gateway that speaks ACP
         self._ended: ClientError | None = None
 
     # --- to the gateway ---
@@ -57,7 +63,8 @@ class Wire:
     def ask(self, method: str, params: Mapping[str, Any], answered: Callable[[Answer], None]) -> int:
         """Post a request and return its id; `answered` is called once, with the answer or why none comes.
 
-        Raises `Refused` as `busy` where too much waits to be sent, and what the connection ended with.
+        Raises `Refused` as `busy` where too much waits to be sent, as `invalid_params` for what the gateway would
+        not take, and what the connection ended with.
         """
         self._ids += 1
         self._post(request_frame(self._ids, method, params))
@@ -120,13 +127,15 @@ class Wire:
         if self._ended is None and len(self._posted) < POSTED_FRAMES:
             self._post(error_frame(id_, problem("method_not_found", f"there is no method {method[:100]!r}")))
 
-    def _post(self, frame: Mapping[str, Any]) -> None:
+    def _post(self, message: Mapping[str, Any]) -> None:
         if self._ended is not None:
             raise copy.copy(self._ended)
+        frame = client_frame(message, self.most_bytes)
         if len(self._posted) >= POSTED_FRAMES:
-            fault = problem("busy", "too much waits to be sent on this connection", admitted=False)
-            raise Refused(fault.message, code=fault.code, data=fault.to_wire()["data"])
-        self._posted.append(encode(frame))
+            frame = problem("busy", "too much waits to be sent on this connection", admitted=False)
+        if isinstance(frame, Problem):
+            raise refused(frame.to_wire())
+        self._posted.append(frame)
         if self._sent.is_set():
             self._sent = trio.Event()
         self._news.set()
@@ -150,7 +159,9 @@ class Wire:
     # --- from the gateway ---
 
     async def read(self) -> Lost:
-        """Hand on what comes, until the link ends; return how it ended."""
+        """Hand on what comes, until the link ends; return how it ended. Raises `Unreachable` where the other side
+        does not speak ACP.
+        """
         try:
             while True:
                 message = parse(await self._link.receive())
@@ -163,9 +174,14 @@ class Wire:
 
     def _take(self, message: Any) -> None:
         match message:
+            case Response(None, error=error):  # a frame of ours was broken on its way; which one, nobody can say
+                raise Unread(f"the gateway could not read what it was sent: {refused(error)}")
             case Response(id_):
                 if (answered := self._waiting.pop(id_, None)) is not None:
+                    self._answered = True
                     answered(message)
+            case _ if not self._answered:  # an agent answers `initialize` first; what echoes is not one
+                raise Unreachable(_NO_ACP, retryable=False)
             case Request() | Notification():
                 self._incoming(message)
             case _:

@@ -13,7 +13,17 @@ from typing import Any
 
 from gateway_trio.core.jsonrpc import notification
 
-__all__ = ["OURS", "PROTOCOL_VERSION", "TOKEN_METHOD", "chunk", "info", "initialized", "ours", "update"]
+__all__ = [
+    "OURS",
+    "PROTOCOL_VERSION",
+    "TOKEN_METHOD",
+    "chunk",
+    "info",
+    "initialized",
+    "most_message_bytes",
+    "ours",
+    "update",
+]
 
 PROTOCOL_VERSION = 1
 OURS = "gateway-trio"
@@ -30,19 +40,29 @@ def ours(meta: Mapping[str, Any]) -> Mapping[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def initialized(version: str, auth_methods: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The result of `initialize`. Its capabilities say what `acp_params.PARAMS` has beyond the baseline."""
+def initialized(version: str, auth_methods: Sequence[Mapping[str, Any]], max_message_bytes: int) -> dict[str, Any]:
+    """The result of `initialize`. Its capabilities say what `acp_params.PARAMS` has beyond the baseline, and what
+    is ours how long a frame of the client's may be.
+    """
     return {
         "protocolVersion": PROTOCOL_VERSION,
         "agentCapabilities": {
             "loadSession": True,
             "promptCapabilities": {"image": False, "audio": False, "embeddedContext": True},
             "sessionCapabilities": {"resume": {}, "list": {}, "close": {}},
-            "_meta": {OURS: {"version": version}},
+            "_meta": {OURS: {"version": version, "maxMessageBytes": max_message_bytes}},
         },
         "agentInfo": {"name": OURS, "title": OURS, "version": version},
         "authMethods": [dict(method) for method in auth_methods],
     }
+
+
+def most_message_bytes(result: Mapping[str, Any], default: int) -> int:
+    """Return how long a frame may be that the gateway takes, by its answer to `initialize`, or the default."""
+    capabilities = result.get("agentCapabilities")
+    meta = capabilities.get("_meta") if isinstance(capabilities, dict) else None
+    value = ours(meta).get("maxMessageBytes") if isinstance(meta, dict) else None
+    return value if type(value) is int else default
 
 
 def update(session_id: str, body: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> dict[str, Any]:

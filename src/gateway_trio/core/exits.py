@@ -21,7 +21,7 @@ class Exit(enum.IntEnum):
     USAGE = 2  #: the command line; also words that a quick command does not take, and one that there is not
     UNREACHABLE = 69  #: EX_UNAVAILABLE: there is no gateway, or the connection to it is gone
     FAULT = 70  #: EX_SOFTWARE: a fault of the gateway's own
-    CANNOT_WRITE = 73  #: EX_CANTCREAT: the file for the result
+    CANNOT_WRITE = 73  #: EX_CANTCREAT: the result, or the file for it
     LATER = 75  #: EX_TEMPFAIL: refused for now; the same may be asked again
     NOT_ALLOWED = 77  #: EX_NOPERM: the token is missing or unknown, or its role does not suffice
     CONFIG = 78  #: EX_CONFIG: a config that cannot be used; of a client: that says no address

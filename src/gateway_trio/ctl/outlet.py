@@ -15,6 +15,8 @@ from typing import TextIO
 
 import trio
 
+from gateway_trio.standard_streams import writing
+
 __all__ = ["Outlet", "file_outlet", "stream_outlet"]
 
 #: Characters that wait until there are enough of them to be written.
@@ -80,5 +82,6 @@ async def file_outlet(path: Path) -> AsyncIterator[Outlet]:
 
 def _write_all(descriptor: int, data: bytes) -> None:
     left = memoryview(data)
-    while left:
-        left = left[os.write(descriptor, left) :]
+    with writing():
+        while left:
+            left = left[os.write(descriptor, left) :]

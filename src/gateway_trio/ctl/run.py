@@ -20,6 +20,7 @@ from gateway_trio.config import ConfigError
 from gateway_trio.core.exits import Exit, exit_of_refusal
 from gateway_trio.core.jsonrpc import CLOSES
 from gateway_trio.ctl.screen import Screen
+from gateway_trio.standard_streams import run_program
 
 __all__ = ["ANSWER_SECONDS", "Stop", "Verb", "run"]
 
@@ -73,6 +74,10 @@ def run(verb: Verb, *, url: str | None, config: Path | None, timeout: float | No
         as_json: whether the result is to be one JSON object.
 
     """
+    return run_program(partial(_run, verb, url, config, timeout, as_json=as_json))
+
+
+def _run(verb: Verb, url: str | None, config: Path | None, timeout: float | None, *, as_json: bool) -> int:
     screen = Screen(as_json=as_json, out=sys.stdout, err=sys.stderr)
     try:
         target, token = find_target(url, config, os.environ)
@@ -122,9 +127,6 @@ class _Call:
             except ClientError as error:
                 code, reason, more = _explain(error)
                 return _fail(screen, code, reason, str(error), **more)
-            except BrokenPipeError:  # whoever read our output has enough; Python would try again at exit
-                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                return 128 + signal.SIGPIPE
             except ValueError as fault:  # a URL or a token that can be none
                 return _fail(screen, Exit.CONFIG, "config", str(fault))
         if self._signal:

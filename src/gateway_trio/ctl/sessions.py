@@ -85,9 +85,9 @@ def export(wanted: str, names: Names, output: Path | None) -> Verb:
         try:
             way = screen.outlet() if output is None else file_outlet(output)
             count = await _export(client, info, _name(info, known), screen, way, to_file=output is not None)
-        except BrokenPipeError:
-            raise
         except OSError as fault:
+            if output is None:
+                raise
             facts = {"reason": "cannot_write", "message": str(fault), "exit": int(Exit.CANNOT_WRITE)}
             screen.failure(facts, f"cannot be written: {fault}")
             return Exit.CANNOT_WRITE

@@ -164,7 +164,9 @@ class AcpDialect:
         if isinstance(meta, dict) and acp.ours(meta).get("counts") is True:
             self.gateway.counting.add(self.connection)
         known = self.connection.identity is not None
-        self.answer(id_, acp.initialized(gateway_trio.__version__, [] if known else [acp.TOKEN_METHOD]))
+        methods = [] if known else [acp.TOKEN_METHOD]
+        most = self.gateway.config.server.max_message_bytes
+        self.answer(id_, acp.initialized(gateway_trio.__version__, methods, most))
         self._tell_phase()
 
     def _authenticate(self, id_: RequestId, ask: Authenticate) -> None:
