@@ -396,6 +396,28 @@ async def test_what_was_told_without_the_store_is_stored_when_it_works_again(aut
         assert rows[3].text == "halfwhole"
 
 
+async def test_a_crash_right_after_the_store_works_again_leaves_no_outcome_without_its_text(autojump_clock):
+    """The next prompt stores the outcome that was owed, long before the saver tries again."""
+    agent, store, left = (
+        ScriptedAgent({"slow": ["half", 5, "whole"]}),
+        FailingStore(1000, durable=True),
+        KeptStore(),
+    )
+    with trio.fail_after(LIMIT):
+        async with open_gateway(agent=agent, store=store) as lab:
+            client, session, slow = await begun(lab, "slow")
+            store.failing = True
+            assert await client.answer(slow) == {"stopReason": "end_turn"}
+            await trio.sleep(20)
+            store.failing = False
+            await client.prompt(session, "next")
+            left.take_over(store)
+        async with open_gateway(agent=agent, store=left) as lab:
+            client, _ = await load(lab, session)
+            assert [ours_of(f)["turn"]["state"] for f in client.frames if "turn" in ours_of(f)][2] == "completed"
+            assert said(client)[4] == "halfwhole"
+
+
 @pytest.mark.parametrize("happens", [True, False])
 async def test_a_commit_that_was_given_up_leaves_nothing_that_runs_later(happens, autojump_clock):
     """It was refused with `admitted: false`: so it must not run after a restart, whatever became of the commit."""

@@ -166,6 +166,29 @@ async def test_a_damaged_file_is_named_and_left_as_it_is(path, content):
     assert not path.with_name("gateway.db-wal").exists()
 
 
+@pytest.mark.parametrize("pages", [4, 1000])
+async def test_a_file_that_is_damaged_behind_its_beginning_is_left_as_it_is_too(path, pages):
+    """Its version can still be read; what is damaged is found when the tables are."""
+    async with opened(path) as store:
+        await store.commit([AddSession("s", "local"), *(event(number) for number in range(1, 100))])
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xee" * min(pages * 4096, path.stat().st_size - 4096))
+    content = path.read_bytes()
+    with pytest.raises(StoreUnavailable, match=r"gateway\.db: .* left as it is"):
+        await SqliteStore(path).open()
+    assert path.read_bytes() == content
+
+
+async def test_opening_one_of_this_version_writes_nothing(path):
+    async with opened(path) as store:
+        await store.commit([AddSession("s", "local")])
+    content = path.read_bytes()
+    async with opened(path):
+        assert path.with_name("gateway.db-wal").stat().st_size == 0
+    assert path.read_bytes() == content
+
+
 async def test_damage_that_is_found_later_refuses_what_needs_it(path):
     async with opened(path) as store:
         await store.commit([AddSession("s", "local"), *(event(number) for number in range(1, 1000))])

@@ -6,6 +6,9 @@ of a growing message is stored behind it: when something closes the message, and
 What must be told although the store would not take it is logged by `insist`, and owed: the next transaction of the
 session begins with it. A transaction that was given up may have happened or not, so what comes after it takes its
 numbers back first (`Retract`).
+
+No outcome is stored before the whole text of its turn or exec: a transaction with an event, a new one or one that
+is owed, has the texts of that event's owner too.
 """
 
 from __future__ import annotations
@@ -170,9 +173,10 @@ class Journal:
             self._writing.acquire_nowait()
 
     async def _commit(self, first: int, owner: str | None, changes: Sequence[Change]) -> None:
-        """Commit what is owed, then the texts of this owner (None: of all), then `changes`."""
+        """Commit what is owed, then the texts of whoever owes and of this owner (None: of all), then `changes`."""
         owed, unsure = list(self._owed), self._unsure
-        texts = [entry for entry in self._texts.values() if owner in (None, entry.owner)]
+        owners = {owner, *(change.owner for change in owed if isinstance(change, AddEvent))}
+        texts = [entry for entry in self._texts.values() if owner is None or entry.owner in owners]
         told = [(entry, SetText(self.id, entry.number, str(entry.text))) for entry in texts]
         back = [] if unsure is None else [Retract(self.id, unsure)]
         everything = [*back, *owed, *(row for _, row in told), *changes]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from processes import wait_until
-from restarts import NOTING, begin, come_back, end, on_disk, rows, states
+from restarts import NOTING, begin, come_back, end, on_disk, rows, states, until_stored
 
 from harness import Program, Refused
 
@@ -120,6 +120,26 @@ def test_case_70_a_full_disk_refuses_and_lives_and_stores_later_what_it_told(dis
             assert client.text() == "half begun\ndone\n"
     assert began.read_text().split() == ["gated", "gated", "quick"]
     assert [json.loads(line)[0] for line in (tmp_path / "turns").read_text().splitlines()].count("hello") == 1
+
+
+def test_case_70_what_was_told_while_the_disk_was_full_goes_to_it_with_its_text(disk, tmp_path):
+    """Killed right after the next prompt is accepted: that one stored the outcome, and so the text before it."""
+    config = on_disk(disk, CONFIG.format(folder=tmp_path))
+    with Program(tmp_path, config, script=NOTING) as program, program.acp() as client, program.acp() as other:
+        session, another = client.new_session(), other.new_session()
+        gated = client.ask_prompt(session, "/gated", key="gated")
+        until_stored(disk, "begun")
+        with full(disk):
+            refusals(other, another, "x" * 50_000)
+            (tmp_path / "open").touch()
+            assert client.answer(gated)["_meta"]["gateway-trio"]["exitCode"] == 0
+        assert client.prompt(session, "hello")["stopReason"] == "end_turn"
+        end(program, "killed")
+    with Program(tmp_path, config, script=NOTING) as program:
+        client, _ = come_back(program, session)
+        with client:
+            assert states(client, "exec") == {"gated": ["queued", "running", "completed"]}
+            assert client.text() == "begun\ndone\nto hello"
 
 
 def test_case_70_a_gateway_that_goes_down_while_the_disk_is_full_ends_in_time(disk, tmp_path):

@@ -125,13 +125,14 @@ def migrate(
 ) -> None:
     """Bring a database to the newest version, all in one transaction or not at all.
 
-    Raises what `version_of` raises.
+    Where it has that version already nothing is written. Raises what `version_of` raises.
     """
     db.execute("BEGIN IMMEDIATE")
     try:
-        for step in migrations[version_of(db, path, len(migrations)) :]:
-            step(db)
-        db.execute(f"PRAGMA user_version = {len(migrations)}")
+        if steps := migrations[version_of(db, path, len(migrations)) :]:
+            for step in steps:
+                step(db)
+            db.execute(f"PRAGMA user_version = {len(migrations)}")
         db.execute("COMMIT")
     finally:
         if db.in_transaction:
