@@ -157,6 +157,18 @@ async def test_limits_hold_at_once_and_what_was_spent_counts_on(autojump_clock):
         assert lab.gateway.turns.config.session.busy == "refuse"
 
 
+async def test_a_connection_keeps_the_limit_of_messages_that_it_was_told(autojump_clock):
+    async with acp_lab(Config()) as lab:
+        before = await lab.acp()
+        session = await before.new_session()
+        lab.gateway.reload(Config(server=ServerConfig(max_message_bytes=2048)))
+        await before.prompt(session, "x" * 3000)
+        after = await lab.acp()
+        session = await after.new_session()
+        await after.ask_prompt(session, "x" * 3000)
+        assert await after.code() == 1009
+
+
 async def test_what_takes_a_restart_stays_and_is_named(autojump_clock):
     new = Config(
         server=ServerConfig("::1", 99, max_connections=5),

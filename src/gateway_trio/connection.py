@@ -73,6 +73,8 @@ class Connection:
         self.nursery = nursery
         self.address = address
         self.identity = identity
+        #: Of what comes; as it was when the connection began, for that is what its client is told.
+        self.max_message_bytes = gateway.config.server.max_message_bytes
         self.outbox = Outbox()
         self.reader_nursery: Any = ReaderNursery(self)
         self.unread = False  #: the peer may not have read our last word, so its socket must not be closed at once
@@ -241,7 +243,7 @@ class Connection:
                 message = await self._websocket.get_message()
                 if self._close is not None and not self._pulls_to_end:
                     continue  # it is being shown out, and nothing is taken from it any more
-                limit = self.gateway.config.server.max_message_bytes
+                limit = self.max_message_bytes
                 if self.identity is None:
                     limit = min(limit, UNKNOWN_MESSAGE_BYTES)
                 if _longer(message, limit):

@@ -199,7 +199,7 @@ class FrontDoor:
 
     async def _speak(self, guard: GuardedStream, entry: Entry) -> bool:
         """Return whether the peer may not have read our last word yet."""
-        limit, entrance = self._gateway.config.server.max_message_bytes, self._gateway.entrance
+        entrance = self._gateway.entrance
         connection, head = None, entry.head
         if entry.identity is not None:
             structlog.contextvars.bind_contextvars(principal=entry.identity.principal.name)
@@ -208,7 +208,7 @@ class FrontDoor:
             async with trio.open_nursery() as nursery:
                 connection = Connection(self._gateway, guard, nursery, entry.identity, entry.address)
                 request = await trio_websocket.wrap_server_stream(
-                    connection.reader_nursery, guard, max_message_size=limit
+                    connection.reader_nursery, guard, max_message_size=connection.max_message_bytes
                 )
                 headers = [(b"Acp-Connection-Id", connection.id.encode())] if head.path == "/acp" else []
                 websocket = await request.accept(extra_headers=headers)

@@ -165,7 +165,7 @@ class AcpDialect:
             self.gateway.counting.add(self.connection)
         known = self.connection.identity is not None
         methods = [] if known else [acp.TOKEN_METHOD]
-        most = self.gateway.config.server.max_message_bytes
+        most = self.connection.max_message_bytes
         self.answer(id_, acp.initialized(gateway_trio.__version__, methods, most))
         self._tell_phase()
 
