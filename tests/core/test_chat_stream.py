@@ -183,6 +183,7 @@ def test_done_or_a_reason_ends_it(datas):
         (None, ""),
         ("plain\n text\x1b[0m\x00", "plain text [0m"),
         ("  <html>no</html>", ""),
+        ("down \ud83d", "down \ufffd"),
         ("x" * 300, "x" * 300),
         ("x" * 301, "x" * 299 + "…"),
     ],

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 
 from attrs import frozen
 
+from gateway_trio.core.text import clean
+
 __all__ = ["INTERRUPTED", "Answer", "EventStream", "Part", "Said", "StreamFault", "messages", "sentence"]
 
 #: Of one event. A chunk of an answer has a few hundred bytes.
@@ -142,7 +144,7 @@ def sentence(body: object, hidden: str | None = None) -> str:
         body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), None)
     if not isinstance(body, str) or body.lstrip().startswith("<"):
         return ""
-    text = _UNSHOWN.sub(" ", body.replace(hidden, "***") if hidden else body).strip()
+    text = clean(_UNSHOWN.sub(" ", body.replace(hidden, "***") if hidden else body).strip())
     return text if len(text) <= _MOST_SENTENCE else text[: _MOST_SENTENCE - 1] + "…"
 
 
