@@ -1,5 +1,6 @@
 """The agent `openai` against a server of ours on a real socket. Time is real: waits are for something."""
 
+import gzip
 import json
 import logging
 from email.utils import formatdate
@@ -20,7 +21,8 @@ from gateway_trio.agents import (
     Turn,
     Usage,
 )
-from gateway_trio.agents.openai import OpenAIAgent, _retry_after
+from gateway_trio.agents.openai import OpenAIAgent
+from gateway_trio.agents.openai_http import retry_after
 from gateway_trio.core.chat_stream import INTERRUPTED
 from model_server import DONE, RESET, STALL, ModelServer, delta, event, fault, head, stream
 
@@ -312,6 +314,57 @@ async def test_a_refusal_without_a_sentence_has_its_number(make):
     assert "(403)" in str(await lab.fails("hi", BackendRejected))
 
 
+BODIES = {
+    "torn": [head("401 Unauthorized", Content_Length="999"), b'{"error": "no', RESET],
+    "short": [head("401 Unauthorized", Content_Length="999"), b"bad sk-1234"],
+    "packed, but not": [head("401 Unauthorized", "application/json", Content_Encoding="gzip"), b"zzzz"],
+    "packed": [head("401 Unauthorized", "application/json", Content_Encoding="gzip"), gzip.compress(b'"no"')],
+    "too long": [head("401 Unauthorized", "text/plain"), *[b"x" * 65536] * 2, STALL],
+    "never at its end": [head("401 Unauthorized", "text/plain"), b"wait", STALL],
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_status_counts_whatever_becomes_of_its_body(make, server, name):
+    lab = make(KEY, max_retries=3, first_token_seconds=2)
+    lab.replies(BODIES[name])
+    assert str(await lab.fails("hi", BackendRejected)) == "the model's provider refused (401)"
+    assert len(server.requests) == 1
+    if STALL in BODIES[name]:
+        assert await trio.to_thread.run_sync(server.gone.get, True, 60) == "hi", "its connection is closed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("application/json; charset=utf-8", b'{"error": "caf\xe9"}', '401: {"error": "caf\ufffd"}'),
+        ("text/plain; charset=nobody-knows", b"no", "401: no"),
+        ("application/json", b'\xef\xbb\xbf{"error": "no"}', "401: no"),
+    ],
+)
+async def test_a_status_counts_however_its_body_is_written(make, kind, body, said):
+    lab = make()
+    lab.replies([head("401 Unauthorized", kind), body])
+    assert f"({said})" in str(await lab.fails("hi", BackendRejected))
+
+
+async def test_of_a_long_refusal_little_is_read(make):
+    class Long(list):
+        sent = 0
+
+        def __iter__(self):
+            yield self[0]
+            for _ in range(300):
+                self.sent += 1
+                yield b"x" * (1 << 20)
+
+    lab = make()
+    steps = Long([head("400 Bad Request", "application/json")])
+    lab.replies(steps)
+    assert str(await lab.fails("hi", BackendRejected)) == "the model's provider refused (400)"
+    assert steps.sent < 100, "no more than the sockets hold"
+
+
 async def test_a_provider_that_repeats_the_key_is_not_quoted(make, caplog):
     caplog.set_level(logging.DEBUG)
     lab = make(KEY)
@@ -400,7 +453,7 @@ async def test_nobody_there_is_said_with_the_reason(make, server):
     ],
 )  # fmt: skip
 def test_a_time_to_wait_is_seconds_or_a_date(value, seconds):
-    assert _retry_after({"retry-after": value}, 1000.0) == seconds
+    assert retry_after({"retry-after": value}, 1000.0) == seconds
 
 
 # --- the probe --------------------------------------------------------------------------------------
@@ -419,6 +472,13 @@ async def test_a_probe_says_that_the_endpoint_fails(make, server, reply):
     server.models = reply
     with pytest.raises(BackendUnavailable):
         await make().agent.probe()
+
+
+async def test_a_probe_reads_no_more_of_a_refusal_than_a_turn(make, server):
+    server.models = [head("503 Service Unavailable", "text/plain"), *[b"x" * 65536] * 2, STALL]
+    with pytest.raises(BackendUnavailable, match=r"\(503\)"):
+        await make().agent.probe()
+    assert await trio.to_thread.run_sync(server.gone.get, True, 60) == ""
 
 
 async def test_a_probe_says_that_nobody_is_there(make, server):

@@ -1,8 +1,9 @@
 """The agent that asks a model, at any endpoint for OpenAI's chat completions, through the `openai` SDK.
 
-The SDK makes the requests. Its reader of streams is not used: it cannot say whether `[DONE]` came, and makes
-of a page of HTML an empty answer and of malformed JSON a bare `JSONDecodeError`. `core.chat_stream` reads instead.
-Its retries are not used either: they know nothing of a first token, of our limits, and of a drain.
+The SDK makes the requests (`openai_http`). Its reader of streams is not used: it cannot say whether `[DONE]` came,
+and makes of a page of HTML an empty answer and of malformed JSON a bare `JSONDecodeError`.
+`core.chat_stream` reads instead. Its retries are not used either: they know nothing of a first token, of our
+limits, and of a drain.
 
 A try ends in one of four ways: the answer; `BackendUnavailable` (the network, 408, 409, 425, 429, 5xx, a limit,
 all that is no whole stream), which is tried again as long as no token has come; `BackendRejected` (any other 4xx,
@@ -14,12 +15,8 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import os
 import random
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping
-from http import HTTPStatus
+from collections.abc import AsyncIterator, Mapping
 from typing import Any, Self
 
 import httpx2
@@ -38,7 +35,8 @@ from gateway_trio.agents import (
     Turn,
     Usage,
 )
-from gateway_trio.core.chat_stream import Answer, EventStream, StreamFault, messages, sentence
+from gateway_trio.agents.openai_http import check_type, make_client, named
+from gateway_trio.core.chat_stream import Answer, EventStream, messages
 from gateway_trio.core.retries import next_try
 from gateway_trio.log import get_logger
 
@@ -46,13 +44,9 @@ __all__ = ["OpenAIAgent"]
 
 log = get_logger("openai")
 
-_CONNECT_SECONDS = 10.0  #: for one try's connection; an address that answers nothing is not one that loads a model
 _PROBE_SECONDS = 10.0
 _REST_SECONDS = 0.1  #: for the end of the body behind [DONE]: read, the connection can be used again
-#: Of 4xx, those that pass by themselves: timeout, conflict, too early, too many.
-_PASSING = frozenset({408, 409, 425, 429})
 _STREAM = openai.AsyncStream[Any]  #: what the SDK would make of a stream, if `cast_to` did not say otherwise
-_MOST_RETRY_AFTER = 86_400.0  #: seconds; a longer one is a date gone wrong
 
 
 class OpenAIAgent:
@@ -71,13 +65,7 @@ class OpenAIAgent:
         self._options: Any = {"follow_redirects": False}
         if not api_key:
             self._options["headers"] = {"Authorization": openai.Omit()}
-        self._client = openai.AsyncOpenAI(
-            # Not None, for which the SDK takes from the environment what may be another endpoint's key.
-            api_key=api_key or "none",
-            base_url=config.base_url,
-            max_retries=0,
-            timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),
-        )
+        self._client = make_client(config.base_url, api_key)
         # Whole, once: the SDK would put it together anew for each prompt.
         base = self._client.base_url
         self._url = str(base.copy_with(raw_path=base.raw_path + b"chat/completions"))
@@ -125,12 +113,12 @@ class OpenAIAgent:
 
         Raises `BackendUnavailable`. Cancelling closes the connection.
         """
-        with contextlib.suppress(BackendRejected), self._named(), trio.fail_after(_PROBE_SECONDS):
+        with contextlib.suppress(BackendRejected), named(), trio.fail_after(_PROBE_SECONDS):
             asking: Any = self._client.get(
                 "/models", options=self._options, cast_to=httpx2.Response, stream=True, stream_cls=_STREAM
             )
             async with contextlib.aclosing(await asking) as response:
-                _check_type(response, "application/json")
+                check_type(response, "application/json")
 
     # --- one try ---
 
@@ -138,7 +126,7 @@ class OpenAIAgent:
         """Ask once. Return the fault that another try may mend; None for an answer."""
         answer = Answer(self._key)
         try:
-            with self._named():
+            with named():
                 await self._ask(sent, emit, ends, answer)
         except (BackendUnavailable, BackendRejected) as fault:
             log.warning("model failed", turn=turn.id, fault=str(fault), begun=answer.said)
@@ -168,7 +156,7 @@ class OpenAIAgent:
             with trio.fail_at(ends):
                 response = await asking
             await stack.enter_async_context(contextlib.aclosing(response))
-            _check_type(response, "text/event-stream")
+            check_type(response, "text/event-stream")
             chunks: Any = response.aiter_bytes()
             await stack.enter_async_context(contextlib.aclosing(chunks))
             await self._read(chunks, emit, ends, answer)
@@ -200,68 +188,3 @@ class OpenAIAgent:
             raise BackendRejected("the provider's content filter cut the answer")
         elif answer.finish in ("tool_calls", "function_call"):
             raise BackendRejected("the model called a tool, and was given none")
-
-    # --- what can go wrong ---
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name what the SDK and the network raise."""
-        try:
-            yield
-        except StreamFault as fault:
-            raise BackendUnavailable(f"the model {fault}") from None
-        except openai.APIStatusError as error:
-            raise self._status(error) from None
-        except trio.TooSlowError:
-            raise BackendUnavailable("the model did not answer in time") from None
-        except (openai.APITimeoutError, httpx2.TimeoutException):
-            raise BackendUnavailable("the model's address does not answer") from None
-        except openai.APIConnectionError as error:
-            raise BackendUnavailable(f"the model cannot be reached{_cause(error)}") from None
-        except (openai.APIError, httpx2.HTTPError, httpx2.StreamError):
-            raise BackendUnavailable("the model's answer broke off") from None
-
-    def _status(self, error: openai.APIStatusError) -> BackendRejected | BackendUnavailable:
-        status = error.status_code
-        said = sentence(error.body, self._key)
-        why = f"{status}: {said}" if said else str(status)
-        if status not in _PASSING and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return BackendRejected(f"the model's provider refused ({why})")
-        after = _retry_after(error.response.headers, time.time())
-        asks = "" if after is None else f"; it asks to wait {after:.0f} s"
-        return BackendUnavailable(f"the model is not available ({why}){asks}", retry_after_seconds=after)
-
-
-def _check_type(response: httpx2.Response, wanted: str) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != wanted:
-        raise StreamFault(f"answered with {kind[:80] or 'something without a type'} in the place of {wanted}")
-
-
-def _cause(error: BaseException | None) -> str:
-    """Return what the system said, such as `: connection refused`; it names no address and no header."""
-    said = ""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:  # below 0 they are those of name look-ups
-            said = os.strerror(error.errno) if error.errno > 0 else error.strerror or ""
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        else:
-            error = error.__cause__ or error.__context__
-    return f": {said.lower()}" if said else ""
-
-
-def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that a response asks us to wait (RFC 9110, 10.2.3), None if it does not say so.
-
-    `now` is in seconds since the epoch, for a date.
-    """
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), _MOST_RETRY_AFTER) if seconds == seconds else None  # noqa: PLR0124 - NaN

@@ -19,7 +19,17 @@ from attrs import frozen
 
 from gateway_trio.core.text import clean
 
-__all__ = ["INTERRUPTED", "Answer", "EventStream", "Part", "Said", "StreamFault", "messages", "sentence"]
+__all__ = [
+    "INTERRUPTED",
+    "Answer",
+    "EventStream",
+    "Part",
+    "Said",
+    "StreamFault",
+    "body_sentence",
+    "messages",
+    "sentence",
+]
 
 #: Of one event. A chunk of an answer has a few hundred bytes.
 MOST_EVENT_BYTES = 4 * 1024 * 1024
@@ -28,6 +38,7 @@ MOST_EVENT_BYTES = 4 * 1024 * 1024
 INTERRUPTED = "[this answer was interrupted]"
 
 _MOST_SENTENCE = 300  # characters of what a provider says of a fault
+_MOST_LOOKED_AT = 4 * 1024  # of which that is made
 _LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # a CR at the end may be half of a CRLF
 _UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
@@ -142,10 +153,25 @@ def sentence(body: object, hidden: str | None = None) -> str:
     """
     while isinstance(body, dict):
         body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), None)
-    if not isinstance(body, str) or body.lstrip().startswith("<"):
+    if not isinstance(body, str):
         return ""
-    text = clean(_UNSHOWN.sub(" ", body.replace(hidden, "***") if hidden else body).strip())
-    return text if len(text) <= _MOST_SENTENCE else text[: _MOST_SENTENCE - 1] + "…"
+    text, cut = body[:_MOST_LOOKED_AT], len(body) > _MOST_LOOKED_AT
+    if text.lstrip().startswith("<"):
+        return ""
+    if hidden:
+        text = text.replace(hidden, "***")
+        text = text[: -len(hidden)] if cut else text  # its end may be half of the key
+    text = clean(_UNSHOWN.sub(" ", text).strip())
+    return text if len(text) <= _MOST_SENTENCE and not cut else text[: _MOST_SENTENCE - 1] + "…"
+
+
+def body_sentence(body: bytes, hidden: str | None = None) -> str:
+    """Return the `sentence` of a response's body: of JSON, or of any other text."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = body.decode(errors="replace")
+    return sentence(found, hidden)
 
 
 class Said(Protocol):
