@@ -1,11 +1,14 @@
 """The agent `openai` against a server of ours on a real socket. Time is real: waits are for something."""
 
+import contextlib
 import gzip
 import json
 import logging
+from collections import Counter
 from email.utils import formatdate
 from itertools import pairwise
 
+import httpx2
 import pytest
 import trio
 
@@ -23,7 +26,7 @@ from gateway_trio.agents import (
 )
 from gateway_trio.agents.openai import OpenAIAgent
 from gateway_trio.agents.openai_http import retry_after
-from gateway_trio.core.chat_stream import INTERRUPTED
+from gateway_trio.core.chat_stream import INTERRUPTED, EventStream
 from model_server import DONE, RESET, STALL, ModelServer, delta, event, fault, head, stream
 
 KEY = "sk-12345678"
@@ -226,6 +229,96 @@ async def test_an_end_that_is_no_answer_is_one_that_another_try_would_not_mend(m
     lab.replies(stream("a", finish=finish))
     await lab.fails("hi", BackendRejected)
     assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-nobody-knows"])
+async def test_an_answer_that_is_compressed_is_not_unpacked(make, server, coding):
+    lab = make()
+    lab.replies([head(Content_Encoding=coding), gzip.compress(b"\n" * 1_000_000 + b"".join(stream("a")[1:]))])
+    said = "the model compresses its answer, though it was asked not to"
+    assert str(await lab.fails("hi", BackendUnavailable)) == said
+    assert server.requests[0]["headers"]["accept-encoding"] == "identity"
+
+
+async def test_an_answer_may_say_that_it_is_not_compressed(make):
+    lab = make()
+    lab.replies([head(Content_Encoding="identity"), *stream("a")[1:]])
+    await lab.run("hi")
+    assert lab.text == "a"
+
+
+# --- what a stream may cost the others --------------------------------------------------------------
+
+
+@pytest.fixture
+async def watched(monkeypatch):
+    """Lists of what was read of responses and of what was taken apart: how often others ran, and how much it was."""
+    turns, read, taken = 0, [], []
+    aiter_raw, feed = httpx2.Response.aiter_raw, EventStream.feed
+
+    async def watched_raw(response, *args):
+        async with contextlib.aclosing(aiter_raw(response, *args)) as chunks:
+            async for chunk in chunks:
+                read.append((turns, len(chunk)))
+                yield chunk
+
+    def watched_feed(stream, chunk):
+        taken.append((turns, len(chunk)))
+        return feed(stream, chunk)
+
+    monkeypatch.setattr(httpx2.Response, "aiter_raw", watched_raw)
+    monkeypatch.setattr(EventStream, "feed", watched_feed)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def others():
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        yield read, taken
+        nursery.cancel_scope.cancel()
+
+
+def most_in_a_row(done) -> int:
+    """Return how often something was done without a turn of others. Trio may let them run first, then last."""
+    return max(Counter(turn for turn, _ in done).values())
+
+
+def in_small_chunks(body: bytes) -> bytes:
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+
+
+ANSWER = b"".join(stream("a")[1:])
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("200 OK", b"\n" * 2000 + ANSWER),
+        ("200 OK", ANSWER + b"\n" * 2000),
+        ("401 Unauthorized", b"x" * 2000),
+    ],
+)
+async def test_between_the_chunks_of_a_body_others_run(make, watched, status, body):
+    """What is read at once of a socket may be thousands of them."""
+    lab = make()
+    lab.replies([head(status, Transfer_Encoding="chunked", Connection=""), in_small_chunks(body)])
+    with contextlib.suppress(BackendRejected):
+        await lab.run("hi")
+    assert len(watched[0]) > 2
+    assert most_in_a_row(watched[0]) <= 2
+
+
+async def test_of_a_large_chunk_little_is_taken_apart_at_once(make, watched):
+    lab = make()
+    body = b"\n" * 200_000 + ANSWER
+    lab.replies([head(Content_Length=str(len(body))), body])
+    await lab.run("hi")
+    assert lab.text == "a"
+    assert most_in_a_row(watched[1]) <= 2
+    assert max(size for _, size in watched[1]) <= 4096
 
 
 # --- limits -----------------------------------------------------------------------------------------
@@ -463,6 +556,7 @@ def test_a_time_to_wait_is_seconds_or_a_date(value, seconds):
 async def test_a_probe_is_content_with_any_answer_of_the_endpoint(make, server, status):
     server.models = [head(status, "application/json"), b"{}"]
     await make().agent.probe()
+    assert server.probes[0]["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_trio.core import chat_stream
 from gateway_trio.core.chat_stream import (
     INTERRUPTED,
     MOST_EVENT_BYTES,
@@ -53,6 +54,9 @@ def test_an_event_comes_with_its_empty_line_and_not_at_the_end():
     stream = EventStream()
     assert list(stream.feed(b"data: a\n")) == []
     assert list(stream.feed(b"\n")) == ["a"]
+    assert list(stream.feed(b"data: b\r\n\r")) == ["b"], "also where half of the line's end has come"
+    assert list(stream.feed(b"")) == []
+    assert list(stream.feed(b"\ndata: c\n\n")) == ["c"]
 
 
 @given(
@@ -72,6 +76,21 @@ def test_an_event_that_does_not_end_is_bounded(piece):
     with pytest.raises(StreamFault, match="more than"):
         for _ in range(4 * MOST_EVENT_BYTES // len(chunk) + 4):
             list(stream.feed(chunk))
+
+
+def test_a_long_line_is_not_looked_at_again_with_each_chunk(monkeypatch):
+    looked_at = 0
+
+    class Counted:
+        def split(self, chunk):
+            nonlocal looked_at
+            looked_at += len(chunk)
+            return real.split(chunk)
+
+    real = chat_stream._LINE_END
+    monkeypatch.setattr(chat_stream, "_LINE_END", Counted())
+    assert events(b"data: ", *[b"x" * 10] * 1000, b"\n\n") == ["x" * 10_000]
+    assert looked_at == 10_008
 
 
 # --- answers ----------------------------------------------------------------------------------------

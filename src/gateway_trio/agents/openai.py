@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Self
 
 import httpx2
@@ -35,7 +35,7 @@ from gateway_trio.agents import (
     Turn,
     Usage,
 )
-from gateway_trio.agents.openai_http import check_type, make_client, named
+from gateway_trio.agents.openai_http import check_plain, check_type, make_client, named
 from gateway_trio.core.chat_stream import Answer, EventStream, messages
 from gateway_trio.core.retries import next_try
 from gateway_trio.log import get_logger
@@ -46,6 +46,7 @@ log = get_logger("openai")
 
 _PROBE_SECONDS = 10.0
 _REST_SECONDS = 0.1  #: for the end of the body behind [DONE]: read, the connection can be used again
+_PIECE_BYTES = 4 * 1024  #: of what was read at once: what is taken apart without a checkpoint
 _STREAM = openai.AsyncStream[Any]  #: what the SDK would make of a stream, if `cast_to` did not say otherwise
 
 
@@ -62,9 +63,9 @@ class OpenAIAgent:
         self._config = config
         self._key = api_key
         # A redirection would send prompts where nobody said that they may go.
-        self._options: Any = {"follow_redirects": False}
+        self._options: Any = {"follow_redirects": False, "headers": {"Accept-Encoding": "identity"}}
         if not api_key:
-            self._options["headers"] = {"Authorization": openai.Omit()}
+            self._options["headers"]["Authorization"] = openai.Omit()
         self._client = make_client(config.base_url, api_key)
         # Whole, once: the SDK would put it together anew for each prompt.
         base = self._client.base_url
@@ -157,27 +158,38 @@ class OpenAIAgent:
                 response = await asking
             await stack.enter_async_context(contextlib.aclosing(response))
             check_type(response, "text/event-stream")
-            chunks: Any = response.aiter_bytes()
+            check_plain(response)
+            chunks: Any = response.aiter_raw()
             await stack.enter_async_context(contextlib.aclosing(chunks))
             await self._read(chunks, emit, ends, answer)
             with trio.move_on_after(_REST_SECONDS), contextlib.suppress(httpx2.HTTPError):
                 async for _ in chunks:
-                    pass
+                    await trio.lowlevel.checkpoint()
 
     async def _read(self, chunks: AsyncIterator[bytes], emit: Emit, ends: float, answer: Answer) -> None:
         events = EventStream()
-        more = True
-        while more and not answer.done:
+        while not answer.done:
             with trio.fail_at(trio.current_time() + self._config.token_seconds if answer.said else ends):
                 chunk = await anext(chunks, None)
-            more = chunk is not None
-            for data in events.end() if chunk is None else events.feed(chunk):
-                for part in answer.take(data):
-                    await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
-                if answer.done:
-                    break
+            if chunk is None:
+                await self._take(events.end(), emit, answer)
+                break
+            for start in range(0, len(chunk), _PIECE_BYTES):
+                await self._take(events.feed(chunk[start : start + _PIECE_BYTES]), emit, answer)
         answer.end()
         await self._conclude(answer, emit)
+
+    async def _take(self, datas: Iterator[str], emit: Emit, answer: Answer) -> None:
+        """Emit what these events say, up to [DONE]. Has a checkpoint, which what is read need not have."""
+        emitted = False
+        for data in datas if not answer.done else ():
+            for part in answer.take(data):
+                await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
+                emitted = True
+            if answer.done:
+                break
+        if not emitted:
+            await trio.lowlevel.checkpoint()
 
     async def _conclude(self, answer: Answer, emit: Emit) -> None:
         if answer.used is not None and self._config.context_tokens:

@@ -20,7 +20,7 @@ import trio
 from gateway_trio.agents import BackendRejected, BackendUnavailable
 from gateway_trio.core.chat_stream import StreamFault, body_sentence
 
-__all__ = ["check_type", "make_client", "named", "retry_after"]
+__all__ = ["check_plain", "check_type", "make_client", "named", "retry_after"]
 
 _CONNECT_SECONDS = 10.0  #: for one try's connection; an address that answers nothing is not one that loads a model
 #: Of a body that says why there is no answer. What is longer is not quoted.
@@ -56,7 +56,7 @@ async def _refusal_body(response: httpx2.Response) -> bytes:
     Half of it may end in half of the key, which nobody would know. It is not unpacked either: nobody asked for it
     to be packed, and what it would become has no bound.
     """
-    if packed(response):
+    if _packed(response):
         return b""
     body, whole = bytearray(), False
     now = trio.current_time()
@@ -74,7 +74,7 @@ async def _refusal_body(response: httpx2.Response) -> bytes:
     return bytes(body) if whole else b""
 
 
-def packed(response: httpx2.Response) -> bool:
+def _packed(response: httpx2.Response) -> bool:
     """Return whether the body has a coding, such as gzip (RFC 9110, 8.4)."""
     return response.headers.get("content-encoding", "").strip().lower() not in ("", "identity")
 
@@ -111,6 +111,12 @@ def check_type(response: httpx2.Response, wanted: str) -> None:
     kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != wanted:
         raise StreamFault(f"answered with {kind[:80] or 'something without a type'} in the place of {wanted}")
+
+
+def check_plain(response: httpx2.Response) -> None:
+    """Raise `StreamFault` for a response that is packed: a few bytes of it could become any number of events."""
+    if _packed(response):
+        raise StreamFault("compresses its answer, though it was asked not to")
 
 
 def _cause(error: BaseException | None) -> str:

@@ -39,7 +39,7 @@ INTERRUPTED = "[this answer was interrupted]"
 
 _MOST_SENTENCE = 300  # characters of what a provider says of a fault
 _MOST_LOOKED_AT = 4 * 1024  # of which that is made
-_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # a CR at the end may be half of a CRLF
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 
@@ -48,24 +48,34 @@ class StreamFault(Exception):
 
 
 class EventStream:
-    """Takes bytes apart into the data of events. Holds at most `MOST_EVENT_BYTES` of one that has not ended."""
+    """Takes bytes apart into the data of events. Holds at most `MOST_EVENT_BYTES` of one that has not ended.
+
+    Each byte is looked at once, however long the line is in which it stands.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()  # of a line that has not ended
+        self._after_cr = False
         self._data: list[str] = []
         self._held = 0
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the data of each event that ends in this chunk, cut anywhere. Raises `StreamFault`."""
-        *lines, self._rest = _LINE_END.split(self._rest + chunk)
-        for line in lines:
-            yield from self._line(line)
+        if self._after_cr and chunk:  # it ended the line, and may be half of a CRLF
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        self._after_cr = self._after_cr or chunk.endswith(b"\r")
+        first, *others = _LINE_END.split(chunk)
+        self._rest += first
+        for other in others:
+            line, self._rest = self._rest, bytearray(other)
+            yield from self._line(bytes(line))
         if self._held + len(self._rest) > MOST_EVENT_BYTES:
             raise StreamFault(f"sent an event of more than {MOST_EVENT_BYTES} bytes")
 
     def end(self) -> Iterator[str]:
         """Yield the data of an event that no empty line ended: some servers leave out the last one."""
-        yield from self._line(self._rest.rstrip(b"\r"))
+        yield from self._line(bytes(self._rest))
         yield from self._line(b"")
 
     def _line(self, line: bytes) -> Iterator[str]:
@@ -76,7 +86,7 @@ class EventStream:
             return
         name, _, value = line.partition(b":")  # a comment has no name
         if name == b"data":
-            self._held += len(value) + 1
+            self._held += len(line) + 1
             self._data.append(value.removeprefix(b" ").decode(errors="replace"))
 
 
