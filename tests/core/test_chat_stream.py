@@ -44,6 +44,10 @@ def events(*chunks):
         (b"data: no empty line\r", ["no empty line"]),
         ("data: ä\u2028\x85ö\n\n".encode(), ["ä\u2028\x85ö"]),  # line ends for Python, not for events
         (b"data: \xff\n\n", ["\ufffd"]),
+        (b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\ndata: \xef\xbb\xbfc\n\n", ["a", "\ufeffc"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+        (b"\xef\xbb\xbfdata: no line end", ["no line end"]),
+        (b"\xef\xbb", []),
     ],
 )
 def test_events_are_taken_apart(text, found):
@@ -60,10 +64,13 @@ def test_an_event_comes_with_its_empty_line_and_not_at_the_end():
 
 
 @given(
-    st.lists(st.text("ä:a \u2028", max_size=5), max_size=5), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.data()
+    st.lists(st.text("ä:a \u2028", max_size=5), max_size=5),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    st.data(),
 )
-def test_it_does_not_matter_where_the_bytes_are_cut(texts, end, data):
-    whole = b"".join(b"data: " + text.encode() + end + end for text in texts)
+def test_it_does_not_matter_where_the_bytes_are_cut(texts, end, mark, data):
+    whole = mark + b"".join(b"data: " + text.encode() + end + end for text in texts)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=8)))
     edges = [0, *cuts, len(whole)]
     assert events(*(whole[a:b] for a, b in pairwise(edges))) == texts

@@ -39,6 +39,7 @@ INTERRUPTED = "[this answer was interrupted]"
 
 _MOST_SENTENCE = 300  # characters of what a provider says of a fault
 _MOST_LOOKED_AT = 4 * 1024  # of which that is made
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
 _UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
@@ -56,6 +57,7 @@ class EventStream:
     def __init__(self) -> None:
         self._rest = bytearray()  # of a line that has not ended
         self._after_cr = False
+        self._begun = False
         self._data: list[str] = []
         self._held = 0
 
@@ -79,6 +81,8 @@ class EventStream:
         yield from self._line(b"")
 
     def _line(self, line: bytes) -> Iterator[str]:
+        if not self._begun:
+            line, self._begun = line.removeprefix(_BYTE_ORDER_MARK), True
         if not line:
             data, self._data, self._held = self._data, [], 0
             if data:
