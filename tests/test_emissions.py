@@ -106,3 +106,11 @@ def test_what_the_agent_does_to_its_own_objects_later_changes_nothing():
 def test_a_turn_stops_only_for_what_a_completed_one_can_stop_for(reason):
     with pytest.raises(ValueError, match="reason"):
         Stop(reason)
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, float("nan"), "1", None])
+def test_tokens_are_whole_numbers(number):
+    with pytest.raises((ValueError, TypeError)):
+        Usage(number, 10)
+    with pytest.raises((ValueError, TypeError)):
+        Usage(1, number)

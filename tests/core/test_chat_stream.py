@@ -159,12 +159,27 @@ def test_what_is_no_json_is_said(data):
     "data",
     [
         "5", "[]", '"x"', "null", '{"choices": 5}', '{"choices": [5]}', '{"choices": [{"delta": 5}]}',
-        chunk(content=5), chunk(content=["x"]), '{"usage": 5}', '{"usage": {"x": 1}}', '{"usage": {"total_tokens": "x"}}',
+        chunk(content=5), chunk(content=["x"]),
     ],
 )  # fmt: skip
 def test_what_is_no_chunk_is_said(data):
     with pytest.raises(StreamFault, match="no chunk"):
         take(data)
+
+
+@pytest.mark.parametrize(
+    ("usage", "used"),
+    [
+        ('{"total_tokens": 0}', 0), ('{"total_tokens": 12.0}', 12), ('{"total_tokens": 9007199254740992}', 2**53),
+        ('{"total_tokens": 9007199254740993}', None), ('{"total_tokens": 1e999}', None), ('{"total_tokens": NaN}', None),
+        ('{"total_tokens": -5}', None), ('{"total_tokens": 1.5}', None), ('{"total_tokens": "x"}', None),
+        (f'{{"total_tokens": {"9" * 4000}}}', None), ('{"total_tokens": [1]}', None), ('{"total_tokens": true}', None), ('{"x": 1}', None), ("5", None),
+        ('"x"', None), ("[1]", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_of_tokens_is_left_out_and_the_answer_stands(usage, used):
+    parts, answer = take(f'{{"choices": [{{"delta": {{"content": "a"}}}}], "usage": {usage}}}')
+    assert (parts, answer.used) == ([Part("a")], used)
 
 
 @pytest.mark.parametrize(

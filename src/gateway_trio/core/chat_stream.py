@@ -37,6 +37,7 @@ MOST_EVENT_BYTES = 4 * 1024 * 1024
 #: What an answer that was cut ends with, when the model is shown it.
 INTERRUPTED = "[this answer was interrupted]"
 
+_MOST_TOKENS = 2**53  # beyond which a number of JSON may be another one (RFC 8259, 6)
 _MOST_SENTENCE = 300  # characters of what a provider says of a fault
 _MOST_LOOKED_AT = 4 * 1024  # of which that is made
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -140,8 +141,11 @@ class Answer:
             raise StreamFault("ended in the middle of its answer" if self.said else "ended without an answer")
 
     def _chunk(self, chunk: Any) -> Iterator[Part]:
-        if usage := chunk.get("usage"):
-            self.used = int(usage["total_tokens"])
+        match chunk.get("usage"):
+            case {"total_tokens": bool()}:
+                pass
+            case {"total_tokens": int() | float() as used} if 0 <= used <= _MOST_TOKENS and used == int(used):
+                self.used = int(used)  # anything else tells nothing, and the answer is none the worse
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
             for key, thought in _TEXTS.items():
