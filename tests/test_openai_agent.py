@@ -119,6 +119,21 @@ async def test_thoughts_are_told_apart(make):
     assert lab.emitted == [ThoughtDelta("hm"), TextDelta("a")]
 
 
+async def test_an_emoji_in_two_deltas_is_one_character(make):
+    lab = make()
+    lab.replies(stream("a\ud83d", "\ude00", "b\ud83d"))
+    await lab.run("hi")
+    assert [e.text for e in lab.emitted if isinstance(e, TextDelta)] == ["a", "😀", "b", "\ufffd"]
+
+
+async def test_half_a_character_is_emitted_where_the_answer_broke_off_and_prevents_no_other_try(make, server):
+    lab = make(max_retries=1)
+    lab.replies([head(), delta(content="\ud83d")], [head(), delta(content="a\ud83d")])
+    assert "ended in the middle" in str(await lab.fails("hi", BackendUnavailable))
+    assert lab.emitted == [TextDelta("a"), TextDelta("\ufffd")]
+    assert len(server.requests) == 2
+
+
 async def test_usage_is_told_only_where_the_size_of_the_context_is_known(make):
     lab = make()
     lab.replies(stream("a", total=5))

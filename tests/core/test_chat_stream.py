@@ -1,5 +1,5 @@
 import json
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +18,7 @@ from gateway_trio.core.chat_stream import (
     messages,
     sentence,
 )
+from gateway_trio.core.text import clean
 
 
 def events(*chunks):
@@ -139,6 +140,50 @@ def test_an_answer_is_put_together():
 )
 def test_what_a_delta_can_say(delta, parts):
     assert take(chunk(**delta))[0] == parts
+
+
+@pytest.mark.parametrize(
+    ("deltas", "parts"),
+    [
+        ([{"content": "a\ud83d"}, {"content": "\ude00b"}], [Part("a"), Part("😀b")]),
+        ([{"content": "\ud83d"}, {"content": ""}, {"content": "\ude00"}], [Part("😀")]),
+        ([{"reasoning": "\ud83d"}, {"reasoning": "\ude00"}], [Part("😀", thought=True)]),
+        ([{"content": "\ud83d"}, {"content": "\ud83d"}, {"content": "\ude00"}], [Part("\ufffd"), Part("😀")]),
+        ([{"content": "\ud83d"}, {"content": "b"}], [Part("\ufffdb")]),
+        ([{"reasoning": "\ud83d"}, {"content": "\ude00"}], [Part("\ufffd", thought=True), Part("\ufffd")]),
+        ([{"content": "\ud83d", "reasoning": "a"}], [Part("\ufffd"), Part("a", thought=True)]),
+        ([{"content": "a\ud83d"}], [Part("a"), Part("\ufffd")]),
+        ([{"content": "\ude00"}], [Part("\ufffd")]),
+    ],
+)
+def test_a_character_that_comes_in_two_halves_is_joined_and_a_lone_half_replaced_where_it_stands(deltas, parts):
+    found, answer = take(*(chunk(**delta) for delta in deltas), chunk("stop"), "[DONE]")
+    answer.end()
+    assert found + answer.rest() == parts
+    assert answer.rest() == []
+
+
+def test_half_a_character_is_no_part_of_an_answer():
+    parts, answer = take(chunk(content="\ud83d"))
+    assert (parts, answer.said) == ([], False)
+
+
+@given(
+    st.lists(st.tuples(st.text("a\ud83d\ude00", max_size=3), st.booleans())),
+)
+def test_nothing_is_lost_or_comes_in_another_order(pieces):
+    said = [(text, thought) for text, thought in pieces if text]
+    parts, answer = take(*(chunk(**{"reasoning" if thought else "content": text}) for text, thought in said))
+    parts += answer.rest()
+    assert all(part.text for part in parts)
+
+    def runs(items):
+        return [
+            (thought, clean("".join(text for text, _ in group)))
+            for thought, group in groupby(items, key=lambda item: item[1])
+        ]
+
+    assert runs([(part.text, part.thought) for part in parts]) == runs(said)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ from gateway_trio.agents import (
     Usage,
 )
 from gateway_trio.agents.openai_http import check_plain, check_type, make_client, named
-from gateway_trio.core.chat_stream import Answer, EventStream, messages
+from gateway_trio.core.chat_stream import Answer, EventStream, Part, messages
 from gateway_trio.core.retries import next_try
 from gateway_trio.log import get_logger
 
@@ -126,15 +126,19 @@ class OpenAIAgent:
     async def _try(self, turn: Turn, sent: Any, emit: Emit, ends: float) -> BackendUnavailable | None:
         """Ask once. Return the fault that another try may mend; None for an answer."""
         answer = Answer(self._key)
+        fault: BackendUnavailable | BackendRejected | None = None
         try:
             with named():
                 await self._ask(sent, emit, ends, answer)
-        except (BackendUnavailable, BackendRejected) as fault:
-            log.warning("model failed", turn=turn.id, fault=str(fault), begun=answer.said)
-            if answer.said or isinstance(fault, BackendRejected):
-                raise
-            return fault
-        return None
+        except (BackendUnavailable, BackendRejected) as error:
+            log.warning("model failed", turn=turn.id, fault=str(error), begun=answer.said)
+            fault = error
+        if fault is not None and answer.said:
+            await self._say(answer.rest(), emit)
+            raise fault
+        if isinstance(fault, BackendRejected):
+            raise fault
+        return fault
 
     async def _ask(self, sent: Any, emit: Emit, ends: float, answer: Answer) -> None:
         body = {
@@ -177,19 +181,24 @@ class OpenAIAgent:
             for start in range(0, len(chunk), _PIECE_BYTES):
                 await self._take(events.feed(chunk[start : start + _PIECE_BYTES]), emit, answer)
         answer.end()
+        await self._say(answer.rest(), emit)
         await self._conclude(answer, emit)
 
     async def _take(self, datas: Iterator[str], emit: Emit, answer: Answer) -> None:
         """Emit what these events say, up to [DONE]. Has a checkpoint, which what is read need not have."""
         emitted = False
         for data in datas if not answer.done else ():
-            for part in answer.take(data):
-                await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
-                emitted = True
+            parts = answer.take(data)
+            await self._say(parts, emit)
+            emitted = emitted or bool(parts)
             if answer.done:
                 break
         if not emitted:
             await trio.lowlevel.checkpoint()
+
+    async def _say(self, parts: list[Part], emit: Emit) -> None:
+        for part in parts:
+            await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
 
     async def _conclude(self, answer: Answer, emit: Emit) -> None:
         if answer.used is not None and self._config.context_tokens:

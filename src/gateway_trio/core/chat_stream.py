@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from gateway_trio.core.text import clean
 
@@ -108,6 +108,9 @@ class Answer:
 
     `hidden` is what no fault may repeat, the key; None for nothing. `finish` is the reason for its end, `used` the
     number of tokens of prompt and answer; both None until told.
+
+    A character outside the BMP may come in two halves, one at the end of a part: it waits there for what follows,
+    and what does not make it whole replaces it (`rest` at the end).
     """
 
     def __init__(self, hidden: str | None = None) -> None:
@@ -116,6 +119,7 @@ class Answer:
         self.used: int | None = None
         self.done = False  #: [DONE] has come: nothing follows
         self.said = False  #: some part of it has come
+        self._half: Part | None = None  #: a surrogate that waits for its other half
 
     def take(self, data: str) -> list[Part]:
         """Return what an event's data adds to the answer. Raises `StreamFault`."""
@@ -129,7 +133,7 @@ class Answer:
         if isinstance(chunk, dict) and chunk.get("error"):
             raise StreamFault(f"broke off: {sentence(chunk, self._hidden) or 'an error without a message'}")
         try:
-            parts = list(self._chunk(chunk))
+            parts = [whole for part in self._chunk(chunk) for whole in self._join(part)]
         except (TypeError, ValueError, AttributeError, LookupError):
             raise StreamFault("sent an event that is no chunk of an answer") from None
         self.said = self.said or bool(parts)
@@ -139,6 +143,22 @@ class Answer:
         """Say that the stream has ended. Raises `StreamFault` where the answer had not."""
         if self.finish is None and not (self.done and self.said):
             raise StreamFault("ended in the middle of its answer" if self.said else "ended without an answer")
+
+    def rest(self) -> list[Part]:
+        """Return, once, what waits for more that will not come."""
+        half, self._half = self._half, None
+        return [evolve(half, text=clean(half.text))] if half else []
+
+    def _join(self, part: Part) -> Iterator[Part]:
+        """Yield what there is now of the answer, in its order, every character whole."""
+        text = part.text
+        if self._half and self._half.thought is part.thought:
+            text, self._half = self._half.text + text, None
+        yield from self.rest()
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._half, text = evolve(part, text=text[-1]), text[:-1]
+        if text:
+            yield evolve(part, text=clean(text))
 
     def _chunk(self, chunk: Any) -> Iterator[Part]:
         match chunk.get("usage"):
