@@ -66,6 +66,7 @@ class ModelServer:
         self.replies: dict[str, list[list]] = {}
         self.models: list = [head(kind="application/json"), b'{"object": "list", "data": []}']
         self.requests: list[dict] = []
+        self.probes: list[dict] = []  #: the headers of what came to `/models`
         self.gone: queue.Queue[str] = queue.Queue()  #: prompts whose client hung up while it was stalled
         self.connections = 0
         self._came: queue.Queue[str] = queue.Queue()
@@ -128,6 +129,7 @@ class ModelServer:
 
     def _reply(self, line, headers, body):
         if line.split()[1] == "/v1/models":
+            self.probes.append(headers)
             return self.models, ""
         assert line.split()[:2] == ["POST", "/v1/chat/completions"], line
         asked = json.loads(body)

@@ -345,6 +345,22 @@ async def test_undrain_in_the_middle_of_a_probe_ends_it(autojump_clock):
         assert len(agent.probed) == 2
 
 
+async def test_half_a_surrogate_pair_in_what_failed_ends_nobodys_connection(autojump_clock):
+    half = BackendUnavailable("down \ud83d")
+    agent = failing([half], why=half)
+    async with lab_of(agent) as (lab, client):
+        chat = await lab.chat()
+        session = await client.new_session()
+        for _ in range(5):
+            assert str(await refusal(client, session, "down")) == "down \ufffd"
+        for probes in range(2):
+            assert len(agent.probed) == probes
+            await chat.send("/status")
+            assert "down \ufffd" in (await chat.until("down"))[-1]
+            assert (await client.call("_gateway-trio/status"))["asked"]["backend"]["why"] == "down \ufffd"
+            await trio.sleep(6)
+
+
 # --- probes that misbehave ------------------------------------------------------------------------------
 
 

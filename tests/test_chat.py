@@ -102,6 +102,8 @@ async def test_an_answer_of_nothing_is_no_frame(autojump_clock):
         (AgentError("no such city"), "no such city"),
         (BackendUnavailable("the model is down"), "the model is down"),
         (KeyError("secret"), "the log"),
+        (AgentError("no \ud83d such"), "no \ufffd such"),
+        (BackendUnavailable("down \ud83d"), "down \ufffd"),
     ],
 )
 async def test_a_failure_is_a_notice(autojump_clock, fault, says):

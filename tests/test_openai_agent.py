@@ -1,10 +1,14 @@
 """The agent `openai` against a server of ours on a real socket. Time is real: waits are for something."""
 
+import contextlib
+import gzip
 import json
 import logging
+from collections import Counter
 from email.utils import formatdate
 from itertools import pairwise
 
+import httpx2
 import pytest
 import trio
 
@@ -20,8 +24,9 @@ from gateway_trio.agents import (
     Turn,
     Usage,
 )
-from gateway_trio.agents.openai import OpenAIAgent, _retry_after
-from gateway_trio.core.chat_stream import INTERRUPTED
+from gateway_trio.agents.openai import OpenAIAgent
+from gateway_trio.agents.openai_http import retry_after
+from gateway_trio.core.chat_stream import INTERRUPTED, EventStream
 from model_server import DONE, RESET, STALL, ModelServer, delta, event, fault, head, stream
 
 KEY = "sk-12345678"
@@ -112,6 +117,21 @@ async def test_thoughts_are_told_apart(make):
     lab.replies([head(), delta(reasoning_content="hm"), delta(content="a"), delta("stop"), DONE])
     await lab.run("hi")
     assert lab.emitted == [ThoughtDelta("hm"), TextDelta("a")]
+
+
+async def test_an_emoji_in_two_deltas_is_one_character(make):
+    lab = make()
+    lab.replies(stream("a\ud83d", "\ude00", "b\ud83d"))
+    await lab.run("hi")
+    assert [e.text for e in lab.emitted if isinstance(e, TextDelta)] == ["a", "😀", "b", "\ufffd"]
+
+
+async def test_half_a_character_is_emitted_where_the_answer_broke_off_and_prevents_no_other_try(make, server):
+    lab = make(max_retries=1)
+    lab.replies([head(), delta(content="\ud83d")], [head(), delta(content="a\ud83d")])
+    assert "ended in the middle" in str(await lab.fails("hi", BackendUnavailable))
+    assert lab.emitted == [TextDelta("a"), TextDelta("\ufffd")]
+    assert len(server.requests) == 2
 
 
 async def test_usage_is_told_only_where_the_size_of_the_context_is_known(make):
@@ -226,6 +246,96 @@ async def test_an_end_that_is_no_answer_is_one_that_another_try_would_not_mend(m
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("coding", ["gzip", "x-nobody-knows"])
+async def test_an_answer_that_is_compressed_is_not_unpacked(make, server, coding):
+    lab = make()
+    lab.replies([head(Content_Encoding=coding), gzip.compress(b"\n" * 1_000_000 + b"".join(stream("a")[1:]))])
+    said = "the model compresses its answer, though it was asked not to"
+    assert str(await lab.fails("hi", BackendUnavailable)) == said
+    assert server.requests[0]["headers"]["accept-encoding"] == "identity"
+
+
+async def test_an_answer_may_say_that_it_is_not_compressed(make):
+    lab = make()
+    lab.replies([head(Content_Encoding="identity"), *stream("a")[1:]])
+    await lab.run("hi")
+    assert lab.text == "a"
+
+
+# --- what a stream may cost the others --------------------------------------------------------------
+
+
+@pytest.fixture
+async def watched(monkeypatch):
+    """Lists of what was read of responses and of what was taken apart: how often others ran, and how much it was."""
+    turns, read, taken = 0, [], []
+    aiter_raw, feed = httpx2.Response.aiter_raw, EventStream.feed
+
+    async def watched_raw(response, *args):
+        async with contextlib.aclosing(aiter_raw(response, *args)) as chunks:
+            async for chunk in chunks:
+                read.append((turns, len(chunk)))
+                yield chunk
+
+    def watched_feed(stream, chunk):
+        taken.append((turns, len(chunk)))
+        return feed(stream, chunk)
+
+    monkeypatch.setattr(httpx2.Response, "aiter_raw", watched_raw)
+    monkeypatch.setattr(EventStream, "feed", watched_feed)
+    async with trio.open_nursery() as nursery:
+
+        @nursery.start_soon
+        async def others():
+            nonlocal turns
+            while True:
+                turns += 1
+                await trio.lowlevel.checkpoint()
+
+        yield read, taken
+        nursery.cancel_scope.cancel()
+
+
+def most_in_a_row(done) -> int:
+    """Return how often something was done without a turn of others. Trio may let them run first, then last."""
+    return max(Counter(turn for turn, _ in done).values())
+
+
+def in_small_chunks(body: bytes) -> bytes:
+    return b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+
+
+ANSWER = b"".join(stream("a")[1:])
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        ("200 OK", b"\n" * 2000 + ANSWER),
+        ("200 OK", ANSWER + b"\n" * 2000),
+        ("401 Unauthorized", b"x" * 2000),
+    ],
+)
+async def test_between_the_chunks_of_a_body_others_run(make, watched, status, body):
+    """What is read at once of a socket may be thousands of them."""
+    lab = make()
+    lab.replies([head(status, Transfer_Encoding="chunked", Connection=""), in_small_chunks(body)])
+    with contextlib.suppress(BackendRejected):
+        await lab.run("hi")
+    assert len(watched[0]) > 2
+    assert most_in_a_row(watched[0]) <= 2
+
+
+async def test_of_a_large_chunk_little_is_taken_apart_at_once(make, watched):
+    lab = make()
+    body = b"\n" * 200_000 + ANSWER
+    lab.replies([head(Content_Length=str(len(body))), body])
+    await lab.run("hi")
+    assert lab.text == "a"
+    assert most_in_a_row(watched[1]) <= 2
+    assert max(size for _, size in watched[1]) <= 4096
+
+
 # --- limits -----------------------------------------------------------------------------------------
 
 
@@ -310,6 +420,57 @@ async def test_a_refusal_without_a_sentence_has_its_number(make):
     lab = make()
     lab.replies([head("403 Forbidden", "text/html"), b"<html>"])
     assert "(403)" in str(await lab.fails("hi", BackendRejected))
+
+
+BODIES = {
+    "torn": [head("401 Unauthorized", Content_Length="999"), b'{"error": "no', RESET],
+    "short": [head("401 Unauthorized", Content_Length="999"), b"bad sk-1234"],
+    "packed, but not": [head("401 Unauthorized", "application/json", Content_Encoding="gzip"), b"zzzz"],
+    "packed": [head("401 Unauthorized", "application/json", Content_Encoding="gzip"), gzip.compress(b'"no"')],
+    "too long": [head("401 Unauthorized", "text/plain"), *[b"x" * 65536] * 2, STALL],
+    "never at its end": [head("401 Unauthorized", "text/plain"), b"wait", STALL],
+}
+
+
+@pytest.mark.parametrize("name", BODIES)
+async def test_a_status_counts_whatever_becomes_of_its_body(make, server, name):
+    lab = make(KEY, max_retries=3, first_token_seconds=2)
+    lab.replies(BODIES[name])
+    assert str(await lab.fails("hi", BackendRejected)) == "the model's provider refused (401)"
+    assert len(server.requests) == 1
+    if STALL in BODIES[name]:
+        assert await trio.to_thread.run_sync(server.gone.get, True, 60) == "hi", "its connection is closed"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "said"),
+    [
+        ("application/json; charset=utf-8", b'{"error": "caf\xe9"}', '401: {"error": "caf\ufffd"}'),
+        ("text/plain; charset=nobody-knows", b"no", "401: no"),
+        ("application/json", b'\xef\xbb\xbf{"error": "no"}', "401: no"),
+    ],
+)
+async def test_a_status_counts_however_its_body_is_written(make, kind, body, said):
+    lab = make()
+    lab.replies([head("401 Unauthorized", kind), body])
+    assert f"({said})" in str(await lab.fails("hi", BackendRejected))
+
+
+async def test_of_a_long_refusal_little_is_read(make):
+    class Long(list):
+        sent = 0
+
+        def __iter__(self):
+            yield self[0]
+            for _ in range(300):
+                self.sent += 1
+                yield b"x" * (1 << 20)
+
+    lab = make()
+    steps = Long([head("400 Bad Request", "application/json")])
+    lab.replies(steps)
+    assert str(await lab.fails("hi", BackendRejected)) == "the model's provider refused (400)"
+    assert steps.sent < 100, "no more than the sockets hold"
 
 
 async def test_a_provider_that_repeats_the_key_is_not_quoted(make, caplog):
@@ -400,7 +561,7 @@ async def test_nobody_there_is_said_with_the_reason(make, server):
     ],
 )  # fmt: skip
 def test_a_time_to_wait_is_seconds_or_a_date(value, seconds):
-    assert _retry_after({"retry-after": value}, 1000.0) == seconds
+    assert retry_after({"retry-after": value}, 1000.0) == seconds
 
 
 # --- the probe --------------------------------------------------------------------------------------
@@ -410,6 +571,7 @@ def test_a_time_to_wait_is_seconds_or_a_date(value, seconds):
 async def test_a_probe_is_content_with_any_answer_of_the_endpoint(make, server, status):
     server.models = [head(status, "application/json"), b"{}"]
     await make().agent.probe()
+    assert server.probes[0]["accept-encoding"] == "identity"
 
 
 @pytest.mark.parametrize(
@@ -419,6 +581,13 @@ async def test_a_probe_says_that_the_endpoint_fails(make, server, reply):
     server.models = reply
     with pytest.raises(BackendUnavailable):
         await make().agent.probe()
+
+
+async def test_a_probe_reads_no_more_of_a_refusal_than_a_turn(make, server):
+    server.models = [head("503 Service Unavailable", "text/plain"), *[b"x" * 65536] * 2, STALL]
+    with pytest.raises(BackendUnavailable, match=r"\(503\)"):
+        await make().agent.probe()
+    assert await trio.to_thread.run_sync(server.gone.get, True, 60) == ""
 
 
 async def test_a_probe_says_that_nobody_is_there(make, server):

@@ -600,6 +600,7 @@ async def test_at_most_so_many_are_open_and_a_further_one_waits(autojump_clock):
         (ToolCall("c", "x", extra={"rawInput": float("nan")}), OPTIONS, TypeError),
         (ToolCall("c", "x"), (), ValueError),
         (ToolCall("c", "x"), OPTIONS + OPTIONS, ValueError),
+        (ToolCall("c", "x"), [PermissionOption(id_, "x", "allow_once") for id_ in "\ud83d\ud83e"], ValueError),
         (ToolCall("c", "x" * 300_000), OPTIONS, AgentError),
         (ToolCall("c", "x"), (PermissionOption("o", "é" * 50_000, "allow_once"),), AgentError),
     ],

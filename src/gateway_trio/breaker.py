@@ -20,7 +20,7 @@ from gateway_trio.core import breaker
 from gateway_trio.core.breaker import Action, ProbeFailed, ProbeSucceeded, Reset, Stand, TurnFailed, TurnSucceeded
 from gateway_trio.core.phases import Reason
 from gateway_trio.core.session import TurnState
-from gateway_trio.core.text import short
+from gateway_trio.core.text import clean, short
 from gateway_trio.drain import Coordinator
 from gateway_trio.log import get_logger
 
@@ -196,4 +196,4 @@ class _Probe:
 
 
 def _told_by(error: BackendUnavailable) -> tuple[str, float | None]:
-    return short(str(error), _WHY_CHARS), error.retry_after_seconds
+    return clean(short(str(error), _WHY_CHARS)), error.retry_after_seconds

@@ -22,11 +22,12 @@ from gateway_trio.agents import (
     Usage,
 )
 from gateway_trio.core.events import Kind, Message, Update
+from gateway_trio.core.text import clean
 from gateway_trio.journal import Over
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.turn import Turn
 
-__all__ = ["UPDATE_BYTES", "TooBig", "clean", "emit_for", "fit", "to_update"]
+__all__ = ["UPDATE_BYTES", "TooBig", "emit_for", "fit", "to_update"]
 
 #: No frame is over 256 KiB; this leaves room for what stands around an update.
 UPDATE_BYTES = 250 * 1024
@@ -81,13 +82,6 @@ async def _say(turn: Turn, kind: Kind, text: str) -> None:
         return turn.session.record(turn.id, lambda _: [Message(kind)], over=lambda: turn.over)
 
     await turn.session.say(turn.id, kind, clean(text), open_message)
-
-
-def clean(text: str) -> str:
-    """Join surrogate pairs and replace lone ones, which no frame can carry."""
-    if text.isascii():
-        return text
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def to_update(emission: Emission) -> Mapping[str, Any]:

@@ -119,7 +119,9 @@ def _checked(
         whole = fit({"toolCall": call, "options": offered}, "permission request")
     except TooBig as fault:
         raise AgentError(str(fault)) from None
-    return whole["toolCall"], tuple(PermissionOption(**option) for option in whole["options"])
+    shown = tuple(PermissionOption(**option) for option in whole["options"])
+    check_options(shown)  # two ids may have become the same one
+    return whole["toolCall"], shown
 
 
 async def _show(

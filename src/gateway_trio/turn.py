@@ -17,6 +17,7 @@ from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.permission import CANCELLED
 from gateway_trio.core.session import Busy, Place, TurnState
+from gateway_trio.core.text import clean
 from gateway_trio.log import bind, get_logger
 from gateway_trio.sessions import Session
 
@@ -202,9 +203,9 @@ def _explain(turn_id: str, error: BaseException) -> tuple[str, str]:
     """Return a reason and a sentence; what the agent did not name is logged, and not shown."""
     leaves = _leaves(error)
     if (unavailable := unavailable_in(error)) is not None:
-        return "backend_unavailable", str(unavailable)
+        return "backend_unavailable", clean(str(unavailable))
     for leaf in leaves:
         if isinstance(leaf, AgentError):
-            return "failed", str(leaf)
+            return "failed", clean(str(leaf))
     log.error("agent failed", turn=turn_id, exc_info=error)
     return "internal", "the agent failed; the log says why"

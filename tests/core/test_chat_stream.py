@@ -1,11 +1,12 @@
 import json
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway_trio.core import chat_stream
 from gateway_trio.core.chat_stream import (
     INTERRUPTED,
     MOST_EVENT_BYTES,
@@ -13,9 +14,11 @@ from gateway_trio.core.chat_stream import (
     EventStream,
     Part,
     StreamFault,
+    body_sentence,
     messages,
     sentence,
 )
+from gateway_trio.core.text import clean
 
 
 def events(*chunks):
@@ -42,6 +45,10 @@ def events(*chunks):
         (b"data: no empty line\r", ["no empty line"]),
         ("data: ä\u2028\x85ö\n\n".encode(), ["ä\u2028\x85ö"]),  # line ends for Python, not for events
         (b"data: \xff\n\n", ["\ufffd"]),
+        (b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\ndata: \xef\xbb\xbfc\n\n", ["a", "\ufeffc"]),
+        (b"\xef\xbb\xbf\xef\xbb\xbfdata: a\n\n", []),
+        (b"\xef\xbb\xbfdata: no line end", ["no line end"]),
+        (b"\xef\xbb", []),
     ],
 )
 def test_events_are_taken_apart(text, found):
@@ -52,13 +59,19 @@ def test_an_event_comes_with_its_empty_line_and_not_at_the_end():
     stream = EventStream()
     assert list(stream.feed(b"data: a\n")) == []
     assert list(stream.feed(b"\n")) == ["a"]
+    assert list(stream.feed(b"data: b\r\n\r")) == ["b"], "also where half of the line's end has come"
+    assert list(stream.feed(b"")) == []
+    assert list(stream.feed(b"\ndata: c\n\n")) == ["c"]
 
 
 @given(
-    st.lists(st.text("ä:a \u2028", max_size=5), max_size=5), st.sampled_from([b"\n", b"\r\n", b"\r"]), st.data()
+    st.lists(st.text("ä:a \u2028", max_size=5), max_size=5),
+    st.sampled_from([b"\n", b"\r\n", b"\r"]),
+    st.sampled_from([b"", b"\xef\xbb\xbf"]),
+    st.data(),
 )
-def test_it_does_not_matter_where_the_bytes_are_cut(texts, end, data):
-    whole = b"".join(b"data: " + text.encode() + end + end for text in texts)
+def test_it_does_not_matter_where_the_bytes_are_cut(texts, end, mark, data):
+    whole = mark + b"".join(b"data: " + text.encode() + end + end for text in texts)
     cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=8)))
     edges = [0, *cuts, len(whole)]
     assert events(*(whole[a:b] for a, b in pairwise(edges))) == texts
@@ -71,6 +84,21 @@ def test_an_event_that_does_not_end_is_bounded(piece):
     with pytest.raises(StreamFault, match="more than"):
         for _ in range(4 * MOST_EVENT_BYTES // len(chunk) + 4):
             list(stream.feed(chunk))
+
+
+def test_a_long_line_is_not_looked_at_again_with_each_chunk(monkeypatch):
+    looked_at = 0
+
+    class Counted:
+        def split(self, chunk):
+            nonlocal looked_at
+            looked_at += len(chunk)
+            return real.split(chunk)
+
+    real = chat_stream._LINE_END
+    monkeypatch.setattr(chat_stream, "_LINE_END", Counted())
+    assert events(b"data: ", *[b"x" * 10] * 1000, b"\n\n") == ["x" * 10_000]
+    assert looked_at == 10_008
 
 
 # --- answers ----------------------------------------------------------------------------------------
@@ -115,6 +143,50 @@ def test_what_a_delta_can_say(delta, parts):
 
 
 @pytest.mark.parametrize(
+    ("deltas", "parts"),
+    [
+        ([{"content": "a\ud83d"}, {"content": "\ude00b"}], [Part("a"), Part("😀b")]),
+        ([{"content": "\ud83d"}, {"content": ""}, {"content": "\ude00"}], [Part("😀")]),
+        ([{"reasoning": "\ud83d"}, {"reasoning": "\ude00"}], [Part("😀", thought=True)]),
+        ([{"content": "\ud83d"}, {"content": "\ud83d"}, {"content": "\ude00"}], [Part("\ufffd"), Part("😀")]),
+        ([{"content": "\ud83d"}, {"content": "b"}], [Part("\ufffdb")]),
+        ([{"reasoning": "\ud83d"}, {"content": "\ude00"}], [Part("\ufffd", thought=True), Part("\ufffd")]),
+        ([{"content": "\ud83d", "reasoning": "a"}], [Part("\ufffd"), Part("a", thought=True)]),
+        ([{"content": "a\ud83d"}], [Part("a"), Part("\ufffd")]),
+        ([{"content": "\ude00"}], [Part("\ufffd")]),
+    ],
+)
+def test_a_character_that_comes_in_two_halves_is_joined_and_a_lone_half_replaced_where_it_stands(deltas, parts):
+    found, answer = take(*(chunk(**delta) for delta in deltas), chunk("stop"), "[DONE]")
+    answer.end()
+    assert found + answer.rest() == parts
+    assert answer.rest() == []
+
+
+def test_half_a_character_is_no_part_of_an_answer():
+    parts, answer = take(chunk(content="\ud83d"))
+    assert (parts, answer.said) == ([], False)
+
+
+@given(
+    st.lists(st.tuples(st.text("a\ud83d\ude00", max_size=3), st.booleans())),
+)
+def test_nothing_is_lost_or_comes_in_another_order(pieces):
+    said = [(text, thought) for text, thought in pieces if text]
+    parts, answer = take(*(chunk(**{"reasoning" if thought else "content": text}) for text, thought in said))
+    parts += answer.rest()
+    assert all(part.text for part in parts)
+
+    def runs(items):
+        return [
+            (thought, clean("".join(text for text, _ in group)))
+            for thought, group in groupby(items, key=lambda item: item[1])
+        ]
+
+    assert runs([(part.text, part.thought) for part in parts]) == runs(said)
+
+
+@pytest.mark.parametrize(
     "data", ["{}", '{"choices": null}', '{"choices": [{"delta": null}]}', '{"choices": [], "usage": null}']
 )
 def test_a_chunk_may_say_nothing(data):
@@ -132,12 +204,27 @@ def test_what_is_no_json_is_said(data):
     "data",
     [
         "5", "[]", '"x"', "null", '{"choices": 5}', '{"choices": [5]}', '{"choices": [{"delta": 5}]}',
-        chunk(content=5), chunk(content=["x"]), '{"usage": 5}', '{"usage": {"x": 1}}', '{"usage": {"total_tokens": "x"}}',
+        chunk(content=5), chunk(content=["x"]),
     ],
 )  # fmt: skip
 def test_what_is_no_chunk_is_said(data):
     with pytest.raises(StreamFault, match="no chunk"):
         take(data)
+
+
+@pytest.mark.parametrize(
+    ("usage", "used"),
+    [
+        ('{"total_tokens": 0}', 0), ('{"total_tokens": 12.0}', 12), ('{"total_tokens": 9007199254740992}', 2**53),
+        ('{"total_tokens": 9007199254740993}', None), ('{"total_tokens": 1e999}', None), ('{"total_tokens": NaN}', None),
+        ('{"total_tokens": -5}', None), ('{"total_tokens": 1.5}', None), ('{"total_tokens": "x"}', None),
+        (f'{{"total_tokens": {"9" * 4000}}}', None), ('{"total_tokens": [1]}', None), ('{"total_tokens": true}', None), ('{"x": 1}', None), ("5", None),
+        ('"x"', None), ("[1]", None),
+    ],
+)  # fmt: skip
+def test_what_is_no_number_of_tokens_is_left_out_and_the_answer_stands(usage, used):
+    parts, answer = take(f'{{"choices": [{{"delta": {{"content": "a"}}}}], "usage": {usage}}}')
+    assert (parts, answer.used) == ([Part("a")], used)
 
 
 @pytest.mark.parametrize(
@@ -183,8 +270,11 @@ def test_done_or_a_reason_ends_it(datas):
         (None, ""),
         ("plain\n text\x1b[0m\x00", "plain text [0m"),
         ("  <html>no</html>", ""),
+        ("down \ud83d", "down \ufffd"),
         ("x" * 300, "x" * 300),
         ("x" * 301, "x" * 299 + "…"),
+        (" " * 5000 + "x", "…"),
+        ("x" + " " * 5000, "x…"),
     ],
 )
 def test_what_a_provider_says(body, said):
@@ -196,6 +286,27 @@ def test_the_key_is_in_no_sentence_also_where_it_is_cut():
     assert "sk" not in sentence("x" * 295 + "sk-12345678", "sk-12345678")
     with pytest.raises(StreamFault, match=r"bad \*\*\*$"):
         Answer("sk-12345678").take('{"error": "bad sk-12345678"}')
+
+
+def test_the_key_is_in_no_sentence_also_where_the_text_is_cut_before_it_is_looked_at():
+    for blanks in range(4070, 4110):
+        said = sentence("bad" + " " * blanks + "sk-12345678" + " " * 5000, "sk-12345678")
+        assert "sk" not in said, blanks
+        assert said.startswith("bad")
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"error": {"message": "down \\ud83d"}}', "down \ufffd"),
+        (b"not json", "not json"),
+        (b"caf\xe9", "caf\ufffd"),
+        (b"[" * 60_000, "[" * 299 + "…"),
+        (b"", ""),
+    ],
+)
+def test_what_a_body_says(body, said):
+    assert body_sentence(body) == said
 
 
 # --- what is sent -----------------------------------------------------------------------------------

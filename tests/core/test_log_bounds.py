@@ -111,5 +111,15 @@ def test_lists_and_objects_have_so_many_items_and_so_deep():
     assert bounded({"deep": [[[[[1]]]]]}) == {"deep": [[[["[1]"]]]]}
 
 
+def test_half_a_surrogate_pair_is_replaced_also_where_a_cut_leaves_one():
+    assert bounded({"why": "a\ud83d", "of": {"\ud83d": ["\ude00"]}}) == {
+        "why": "a\ufffd",
+        "of": {"\ufffd": ["\ufffd"]},
+    }
+    long = bounded({"why": "\ud83d\ude00" * 3000 + "\ud83d"})["why"]
+    long.encode()
+    assert "4001 characters" in long
+
+
 def test_what_is_no_json_becomes_text():
     assert bounded({"error": ValueError("x"), "set": {1}}) == {"error": "ValueError('x')", "set": [1]}

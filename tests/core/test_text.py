@@ -1,7 +1,7 @@
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from gateway_trio.core.text import Text, short
+from gateway_trio.core.text import Text, clean, short
 
 _pieces = st.lists(
     st.sampled_from(["", "a", "é😀\ud800", "x" * 4095, "y" * 4096, "ü" * 4097, "z" * 9000]), max_size=8
@@ -42,3 +42,22 @@ def test_what_was_left_out_is_shown():
     assert short("abcdefgh", 8) == "abcdefgh"
     assert short("abcdefghi", 8) == "abcdefg…"
     assert short("a" + " " * 40, 8) == "a…", "what stands behind a long gap is left out, and that is said"
+
+
+def test_lone_surrogates_are_replaced_and_pairs_are_joined():
+    assert clean("plain") == "plain"
+    assert clean("é😀") == "é😀"
+    assert clean("\ufeffé") == "\ufeffé"
+    assert clean("\ud83d\ude00") == "😀"
+    assert clean("a\ud83db") == "a\ufffdb"
+    assert clean("\ude00\ud83d") == "\ufffd\ufffd"
+    assert clean("end\ud83d") == "end\ufffd"
+
+
+@given(st.text(alphabet=st.sampled_from("aé😀\ufeff\ud83d\ude00"), max_size=12))
+def test_every_text_can_be_sent_after_cleaning_and_nothing_else_is_touched(text):
+    cleaned = clean(text)
+    cleaned.encode()
+    assert clean(cleaned) == cleaned
+    joined = text.replace("\ud83d\ude00", "😀")
+    assert cleaned == "".join("\ufffd" if "\ud800" <= c <= "\udfff" else c for c in joined)

@@ -27,7 +27,7 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import trio
 from attrs import field, frozen
-from attrs.validators import in_
+from attrs.validators import ge, in_, instance_of
 
 from gateway_trio.core.permission import ALLOW_OR_REJECT, LAPSED, Decision, PermissionOption
 
@@ -130,8 +130,8 @@ class Plan:
 class Usage:
     """Tokens in the context now, and how many fit. Told to whoever is connected, not stored."""
 
-    used: int
-    size: int
+    used: int = field(validator=[instance_of(int), ge(0)])
+    size: int = field(validator=[instance_of(int), ge(0)])
 
 
 @frozen

@@ -1,8 +1,9 @@
 """The agent that asks a model, at any endpoint for OpenAI's chat completions, through the `openai` SDK.
 
-The SDK makes the requests. Its reader of streams is not used: it cannot say whether `[DONE]` came, and makes
-of a page of HTML an empty answer and of malformed JSON a bare `JSONDecodeError`. `core.chat_stream` reads instead.
-Its retries are not used either: they know nothing of a first token, of our limits, and of a drain.
+The SDK makes the requests (`openai_http`). Its reader of streams is not used: it cannot say whether `[DONE]` came,
+and makes of a page of HTML an empty answer and of malformed JSON a bare `JSONDecodeError`.
+`core.chat_stream` reads instead. Its retries are not used either: they know nothing of a first token, of our
+limits, and of a drain.
 
 A try ends in one of four ways: the answer; `BackendUnavailable` (the network, 408, 409, 425, 429, 5xx, a limit,
 all that is no whole stream), which is tried again as long as no token has come; `BackendRejected` (any other 4xx,
@@ -14,12 +15,8 @@ https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import contextlib
-import email.utils
-import os
 import random
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from http import HTTPStatus
 from typing import Any, Self
 
 import httpx2
@@ -38,7 +35,8 @@ from gateway_trio.agents import (
     Turn,
     Usage,
 )
-from gateway_trio.core.chat_stream import Answer, EventStream, StreamFault, messages, sentence
+from gateway_trio.agents.openai_http import check_plain, check_type, make_client, named
+from gateway_trio.core.chat_stream import Answer, EventStream, Part, messages
 from gateway_trio.core.retries import next_try
 from gateway_trio.log import get_logger
 
@@ -46,13 +44,10 @@ __all__ = ["OpenAIAgent"]
 
 log = get_logger("openai")
 
-_CONNECT_SECONDS = 10.0  #: for one try's connection; an address that answers nothing is not one that loads a model
 _PROBE_SECONDS = 10.0
 _REST_SECONDS = 0.1  #: for the end of the body behind [DONE]: read, the connection can be used again
-#: Of 4xx, those that pass by themselves: timeout, conflict, too early, too many.
-_PASSING = frozenset({408, 409, 425, 429})
+_PIECE_BYTES = 4 * 1024  #: of what was read at once: what is taken apart without a checkpoint
 _STREAM = openai.AsyncStream[Any]  #: what the SDK would make of a stream, if `cast_to` did not say otherwise
-_MOST_RETRY_AFTER = 86_400.0  #: seconds; a longer one is a date gone wrong
 
 
 class OpenAIAgent:
@@ -68,16 +63,10 @@ class OpenAIAgent:
         self._config = config
         self._key = api_key
         # A redirection would send prompts where nobody said that they may go.
-        self._options: Any = {"follow_redirects": False}
+        self._options: Any = {"follow_redirects": False, "headers": {"Accept-Encoding": "identity"}}
         if not api_key:
-            self._options["headers"] = {"Authorization": openai.Omit()}
-        self._client = openai.AsyncOpenAI(
-            # Not None, for which the SDK takes from the environment what may be another endpoint's key.
-            api_key=api_key or "none",
-            base_url=config.base_url,
-            max_retries=0,
-            timeout=openai.Timeout(None, connect=_CONNECT_SECONDS),
-        )
+            self._options["headers"]["Authorization"] = openai.Omit()
+        self._client = make_client(config.base_url, api_key)
         # Whole, once: the SDK would put it together anew for each prompt.
         base = self._client.base_url
         self._url = str(base.copy_with(raw_path=base.raw_path + b"chat/completions"))
@@ -125,27 +114,31 @@ class OpenAIAgent:
 
         Raises `BackendUnavailable`. Cancelling closes the connection.
         """
-        with contextlib.suppress(BackendRejected), self._named(), trio.fail_after(_PROBE_SECONDS):
+        with contextlib.suppress(BackendRejected), named(), trio.fail_after(_PROBE_SECONDS):
             asking: Any = self._client.get(
                 "/models", options=self._options, cast_to=httpx2.Response, stream=True, stream_cls=_STREAM
             )
             async with contextlib.aclosing(await asking) as response:
-                _check_type(response, "application/json")
+                check_type(response, "application/json")
 
     # --- one try ---
 
     async def _try(self, turn: Turn, sent: Any, emit: Emit, ends: float) -> BackendUnavailable | None:
         """Ask once. Return the fault that another try may mend; None for an answer."""
         answer = Answer(self._key)
+        fault: BackendUnavailable | BackendRejected | None = None
         try:
-            with self._named():
+            with named():
                 await self._ask(sent, emit, ends, answer)
-        except (BackendUnavailable, BackendRejected) as fault:
-            log.warning("model failed", turn=turn.id, fault=str(fault), begun=answer.said)
-            if answer.said or isinstance(fault, BackendRejected):
-                raise
-            return fault
-        return None
+        except (BackendUnavailable, BackendRejected) as error:
+            log.warning("model failed", turn=turn.id, fault=str(error), begun=answer.said)
+            fault = error
+        if fault is not None and answer.said:
+            await self._say(answer.rest(), emit)
+            raise fault
+        if isinstance(fault, BackendRejected):
+            raise fault
+        return fault
 
     async def _ask(self, sent: Any, emit: Emit, ends: float, answer: Answer) -> None:
         body = {
@@ -168,28 +161,44 @@ class OpenAIAgent:
             with trio.fail_at(ends):
                 response = await asking
             await stack.enter_async_context(contextlib.aclosing(response))
-            _check_type(response, "text/event-stream")
-            chunks: Any = response.aiter_bytes()
+            check_type(response, "text/event-stream")
+            check_plain(response)
+            chunks: Any = response.aiter_raw()
             await stack.enter_async_context(contextlib.aclosing(chunks))
             await self._read(chunks, emit, ends, answer)
             with trio.move_on_after(_REST_SECONDS), contextlib.suppress(httpx2.HTTPError):
                 async for _ in chunks:
-                    pass
+                    await trio.lowlevel.checkpoint()
 
     async def _read(self, chunks: AsyncIterator[bytes], emit: Emit, ends: float, answer: Answer) -> None:
         events = EventStream()
-        more = True
-        while more and not answer.done:
+        while not answer.done:
             with trio.fail_at(trio.current_time() + self._config.token_seconds if answer.said else ends):
                 chunk = await anext(chunks, None)
-            more = chunk is not None
-            for data in events.end() if chunk is None else events.feed(chunk):
-                for part in answer.take(data):
-                    await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
-                if answer.done:
-                    break
+            if chunk is None:
+                await self._take(events.end(), emit, answer)
+                break
+            for start in range(0, len(chunk), _PIECE_BYTES):
+                await self._take(events.feed(chunk[start : start + _PIECE_BYTES]), emit, answer)
         answer.end()
+        await self._say(answer.rest(), emit)
         await self._conclude(answer, emit)
+
+    async def _take(self, datas: Iterator[str], emit: Emit, answer: Answer) -> None:
+        """Emit what these events say, up to [DONE]. Has a checkpoint, which what is read need not have."""
+        emitted = False
+        for data in datas if not answer.done else ():
+            parts = answer.take(data)
+            await self._say(parts, emit)
+            emitted = emitted or bool(parts)
+            if answer.done:
+                break
+        if not emitted:
+            await trio.lowlevel.checkpoint()
+
+    async def _say(self, parts: list[Part], emit: Emit) -> None:
+        for part in parts:
+            await emit(ThoughtDelta(part.text) if part.thought else TextDelta(part.text))
 
     async def _conclude(self, answer: Answer, emit: Emit) -> None:
         if answer.used is not None and self._config.context_tokens:
@@ -200,68 +209,3 @@ class OpenAIAgent:
             raise BackendRejected("the provider's content filter cut the answer")
         elif answer.finish in ("tool_calls", "function_call"):
             raise BackendRejected("the model called a tool, and was given none")
-
-    # --- what can go wrong ---
-
-    @contextlib.contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name what the SDK and the network raise."""
-        try:
-            yield
-        except StreamFault as fault:
-            raise BackendUnavailable(f"the model {fault}") from None
-        except openai.APIStatusError as error:
-            raise self._status(error) from None
-        except trio.TooSlowError:
-            raise BackendUnavailable("the model did not answer in time") from None
-        except (openai.APITimeoutError, httpx2.TimeoutException):
-            raise BackendUnavailable("the model's address does not answer") from None
-        except openai.APIConnectionError as error:
-            raise BackendUnavailable(f"the model cannot be reached{_cause(error)}") from None
-        except (openai.APIError, httpx2.HTTPError, httpx2.StreamError):
-            raise BackendUnavailable("the model's answer broke off") from None
-
-    def _status(self, error: openai.APIStatusError) -> BackendRejected | BackendUnavailable:
-        status = error.status_code
-        said = sentence(error.body, self._key)
-        why = f"{status}: {said}" if said else str(status)
-        if status not in _PASSING and HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-            return BackendRejected(f"the model's provider refused ({why})")
-        after = _retry_after(error.response.headers, time.time())
-        asks = "" if after is None else f"; it asks to wait {after:.0f} s"
-        return BackendUnavailable(f"the model is not available ({why}){asks}", retry_after_seconds=after)
-
-
-def _check_type(response: httpx2.Response, wanted: str) -> None:
-    kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != wanted:
-        raise StreamFault(f"answered with {kind[:80] or 'something without a type'} in the place of {wanted}")
-
-
-def _cause(error: BaseException | None) -> str:
-    """Return what the system said, such as `: connection refused`; it names no address and no header."""
-    said = ""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno is not None:  # below 0 they are those of name look-ups
-            said = os.strerror(error.errno) if error.errno > 0 else error.strerror or ""
-        if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
-        else:
-            error = error.__cause__ or error.__context__
-    return f": {said.lower()}" if said else ""
-
-
-def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that a response asks us to wait (RFC 9110, 10.2.3), None if it does not say so.
-
-    `now` is in seconds since the epoch, for a date.
-    """
-    value = headers.get("retry-after", "").strip()
-    try:
-        seconds = float(value)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(value).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
-            return None
-    return min(max(seconds, 0.0), _MOST_RETRY_AFTER) if seconds == seconds else None  # noqa: PLR0124 - NaN

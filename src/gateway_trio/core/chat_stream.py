@@ -15,9 +15,21 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from attrs import frozen
+from attrs import evolve, frozen
 
-__all__ = ["INTERRUPTED", "Answer", "EventStream", "Part", "Said", "StreamFault", "messages", "sentence"]
+from gateway_trio.core.text import clean
+
+__all__ = [
+    "INTERRUPTED",
+    "Answer",
+    "EventStream",
+    "Part",
+    "Said",
+    "StreamFault",
+    "body_sentence",
+    "messages",
+    "sentence",
+]
 
 #: Of one event. A chunk of an answer has a few hundred bytes.
 MOST_EVENT_BYTES = 4 * 1024 * 1024
@@ -25,8 +37,11 @@ MOST_EVENT_BYTES = 4 * 1024 * 1024
 #: What an answer that was cut ends with, when the model is shown it.
 INTERRUPTED = "[this answer was interrupted]"
 
+_MOST_TOKENS = 2**53  # beyond which a number of JSON may be another one (RFC 8259, 6)
 _MOST_SENTENCE = 300  # characters of what a provider says of a fault
-_LINE_END = re.compile(rb"\r\n|\n|\r(?=.)", re.DOTALL)  # a CR at the end may be half of a CRLF
+_MOST_LOOKED_AT = 4 * 1024  # of which that is made
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_LINE_END = re.compile(rb"\r\n|\n|\r")
 _UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 
@@ -35,27 +50,40 @@ class StreamFault(Exception):
 
 
 class EventStream:
-    """Takes bytes apart into the data of events. Holds at most `MOST_EVENT_BYTES` of one that has not ended."""
+    """Takes bytes apart into the data of events. Holds at most `MOST_EVENT_BYTES` of one that has not ended.
+
+    Each byte is looked at once, however long the line is in which it stands.
+    """
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()  # of a line that has not ended
+        self._after_cr = False
+        self._begun = False
         self._data: list[str] = []
         self._held = 0
 
     def feed(self, chunk: bytes) -> Iterator[str]:
         """Yield the data of each event that ends in this chunk, cut anywhere. Raises `StreamFault`."""
-        *lines, self._rest = _LINE_END.split(self._rest + chunk)
-        for line in lines:
-            yield from self._line(line)
+        if self._after_cr and chunk:  # it ended the line, and may be half of a CRLF
+            chunk = chunk.removeprefix(b"\n")
+            self._after_cr = False
+        self._after_cr = self._after_cr or chunk.endswith(b"\r")
+        first, *others = _LINE_END.split(chunk)
+        self._rest += first
+        for other in others:
+            line, self._rest = self._rest, bytearray(other)
+            yield from self._line(bytes(line))
         if self._held + len(self._rest) > MOST_EVENT_BYTES:
             raise StreamFault(f"sent an event of more than {MOST_EVENT_BYTES} bytes")
 
     def end(self) -> Iterator[str]:
         """Yield the data of an event that no empty line ended: some servers leave out the last one."""
-        yield from self._line(self._rest.rstrip(b"\r"))
+        yield from self._line(bytes(self._rest))
         yield from self._line(b"")
 
     def _line(self, line: bytes) -> Iterator[str]:
+        if not self._begun:
+            line, self._begun = line.removeprefix(_BYTE_ORDER_MARK), True
         if not line:
             data, self._data, self._held = self._data, [], 0
             if data:
@@ -63,7 +91,7 @@ class EventStream:
             return
         name, _, value = line.partition(b":")  # a comment has no name
         if name == b"data":
-            self._held += len(value) + 1
+            self._held += len(line) + 1
             self._data.append(value.removeprefix(b" ").decode(errors="replace"))
 
 
@@ -80,6 +108,9 @@ class Answer:
 
     `hidden` is what no fault may repeat, the key; None for nothing. `finish` is the reason for its end, `used` the
     number of tokens of prompt and answer; both None until told.
+
+    A character outside the BMP may come in two halves, one at the end of a part: it waits there for what follows,
+    and what does not make it whole replaces it (`rest` at the end).
     """
 
     def __init__(self, hidden: str | None = None) -> None:
@@ -88,6 +119,7 @@ class Answer:
         self.used: int | None = None
         self.done = False  #: [DONE] has come: nothing follows
         self.said = False  #: some part of it has come
+        self._half: Part | None = None  #: a surrogate that waits for its other half
 
     def take(self, data: str) -> list[Part]:
         """Return what an event's data adds to the answer. Raises `StreamFault`."""
@@ -101,7 +133,7 @@ class Answer:
         if isinstance(chunk, dict) and chunk.get("error"):
             raise StreamFault(f"broke off: {sentence(chunk, self._hidden) or 'an error without a message'}")
         try:
-            parts = list(self._chunk(chunk))
+            parts = [whole for part in self._chunk(chunk) for whole in self._join(part)]
         except (TypeError, ValueError, AttributeError, LookupError):
             raise StreamFault("sent an event that is no chunk of an answer") from None
         self.said = self.said or bool(parts)
@@ -112,9 +144,28 @@ class Answer:
         if self.finish is None and not (self.done and self.said):
             raise StreamFault("ended in the middle of its answer" if self.said else "ended without an answer")
 
+    def rest(self) -> list[Part]:
+        """Return, once, what waits for more that will not come."""
+        half, self._half = self._half, None
+        return [evolve(half, text=clean(half.text))] if half else []
+
+    def _join(self, part: Part) -> Iterator[Part]:
+        """Yield what there is now of the answer, in its order, every character whole."""
+        text = part.text
+        if self._half and self._half.thought is part.thought:
+            text, self._half = self._half.text + text, None
+        yield from self.rest()
+        if "\ud800" <= text[-1] <= "\udbff":
+            self._half, text = evolve(part, text=text[-1]), text[:-1]
+        if text:
+            yield evolve(part, text=clean(text))
+
     def _chunk(self, chunk: Any) -> Iterator[Part]:
-        if usage := chunk.get("usage"):
-            self.used = int(usage["total_tokens"])
+        match chunk.get("usage"):
+            case {"total_tokens": bool()}:
+                pass
+            case {"total_tokens": int() | float() as used} if 0 <= used <= _MOST_TOKENS and used == int(used):
+                self.used = int(used)  # anything else tells nothing, and the answer is none the worse
         for choice in chunk.get("choices") or ():
             delta = choice.get("delta") or {}
             for key, thought in _TEXTS.items():
@@ -140,10 +191,25 @@ def sentence(body: object, hidden: str | None = None) -> str:
     """
     while isinstance(body, dict):
         body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), None)
-    if not isinstance(body, str) or body.lstrip().startswith("<"):
+    if not isinstance(body, str):
         return ""
-    text = _UNSHOWN.sub(" ", body.replace(hidden, "***") if hidden else body).strip()
-    return text if len(text) <= _MOST_SENTENCE else text[: _MOST_SENTENCE - 1] + "…"
+    text, cut = body[:_MOST_LOOKED_AT], len(body) > _MOST_LOOKED_AT
+    if text.lstrip().startswith("<"):
+        return ""
+    if hidden:
+        text = text.replace(hidden, "***")
+        text = text[: -len(hidden)] if cut else text  # its end may be half of the key
+    text = clean(_UNSHOWN.sub(" ", text).strip())
+    return text if len(text) <= _MOST_SENTENCE and not cut else text[: _MOST_SENTENCE - 1] + "…"
+
+
+def body_sentence(body: bytes, hidden: str | None = None) -> str:
+    """Return the `sentence` of a response's body: of JSON, or of any other text."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = body.decode(errors="replace")
+    return sentence(found, hidden)
 
 
 class Said(Protocol):

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway_trio.core.rates import Rates
+from gateway_trio.core.text import clean
 
 __all__ = ["AUDIT", "AUDIT_LINES", "KEYS", "LINES", "QUIET_SECONDS", "Floods", "bounded"]
 
@@ -95,7 +96,7 @@ class _Room:
         if isinstance(value, bool | int | float | None):
             return value
         if isinstance(value, Mapping) and depth < DEPTH:
-            kept = {str(key)[:most]: self.cut(value[key], most, depth + 1) for key in list(value)[:ITEMS]}
+            kept = {clean(str(key)[:most]): self.cut(value[key], most, depth + 1) for key in list(value)[:ITEMS]}
             return kept if len(value) <= ITEMS else {**kept, "…": f"{len(value) - ITEMS} more"}
         if isinstance(value, list | tuple | set | frozenset) and depth < DEPTH:
             items = [self.cut(item, most, depth + 1) for item in list(value)[:ITEMS]]
@@ -103,9 +104,13 @@ class _Room:
         return self._text(value if isinstance(value, str) else repr(value), most)
 
     def _text(self, text: str, most: int) -> str:
-        """Return a text's beginning and end, as the end of a traceback is what tells most."""
+        """Return a text's beginning and end, as the end of a traceback is what tells most.
+
+        Half a surrogate pair is replaced: many a reader of JSON refuses a line that holds one.
+        """
         most = min(most, self._left)
         self._left -= min(len(text), most)
         if len(text) <= most:
-            return text
-        return f"{text[: most // 2]}[… {len(text) - most} characters …]{text[len(text) - most + most // 2 :]}"
+            return clean(text)
+        start, end = text[: most // 2], text[len(text) - most + most // 2 :]
+        return f"{clean(start)}[… {len(text) - most} characters …]{clean(end)}"

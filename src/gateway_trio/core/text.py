@@ -1,8 +1,11 @@
-"""A text that grows at its end and is read from any place, both without copying what is there already."""
+"""A text that grows at its end and is read from any place, both without copying what is there already.
+
+And what makes a text from elsewhere one that can be sent: `clean`, `short`.
+"""
 
 from __future__ import annotations
 
-__all__ = ["Text", "short"]
+__all__ = ["Text", "clean", "short"]
 
 _BLOCK = 4096
 
@@ -42,6 +45,13 @@ class Text:
         first, last = at // _BLOCK, (end - 1) // _BLOCK
         found = "".join(self._blocks[first : last + 1])
         return found[at - first * _BLOCK : end - first * _BLOCK]
+
+
+def clean(text: str) -> str:
+    """Join surrogate pairs and replace lone ones, which no frame can carry."""
+    if text.isascii():
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 
 def short(text: str, most: int) -> str:
