@@ -20,10 +20,11 @@ MODEL = OpenAIAgentConfig(base_url="http://127.0.0.1:9/v1", model="m")
 
 @pytest.fixture
 def without_the_extra(tmp_path):
-    """An environment in which the package `openai` is not there."""
+    """An environment in which the packages of the extra are not there."""
     folder = tmp_path / "path"
     folder.mkdir()
-    (folder / "openai.py").write_text("raise ModuleNotFoundError('No module named openai', name='openai')\n")
+    for name in ("openai", "httpx2"):
+        (folder / f"{name}.py").write_text(f"raise ModuleNotFoundError('No module named {name}', name='{name}')\n")
     return {"PYTHONPATH": f"{folder}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
 
 

@@ -14,24 +14,24 @@ from gateway_trio.agents import Agent, AgentUnusable
 
 __all__ = ["chosen"]
 
-#: By `type`: the module, the class in it, and the package that its extra, which has the type's name, brings.
-_AGENTS: Mapping[str, tuple[str, str, str | None]] = MappingProxyType(
+#: By `type`: the module, the class in it, and the packages that its extra, which has the type's name, brings.
+_AGENTS: Mapping[str, tuple[str, str, tuple[str, ...]]] = MappingProxyType(
     {
-        "echo": ("gateway_trio.agents.echo", "EchoAgent", None),
-        "openai": ("gateway_trio.agents.openai", "OpenAIAgent", "openai"),
+        "echo": ("gateway_trio.agents.echo", "EchoAgent", ()),
+        "openai": ("gateway_trio.agents.openai", "OpenAIAgent", ("openai", "httpx2")),
     }
 )
 
 
 def _make(config: AgentConfig, environ: Mapping[str, str]) -> Agent:
-    module, name, package = _AGENTS[config.type]
+    module, name, packages = _AGENTS[config.type]
     try:
         cls = getattr(import_module(module), name)
     except ModuleNotFoundError as error:
-        if error.name != package:
+        if error.name not in packages:
             raise
         raise AgentUnusable(
-            f'agent.type = "{config.type}" needs the package {package}, which is not installed:'
+            f'agent.type = "{config.type}" needs the package {error.name}, which is not installed:'
             f" pip install 'gateway-trio[{config.type}]'"
         ) from None
     agent: Agent = cls.from_config(config, environ)

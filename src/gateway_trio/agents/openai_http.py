@@ -18,7 +18,8 @@ import openai
 import trio
 
 from gateway_trio.agents import BackendRejected, BackendUnavailable
-from gateway_trio.core.chat_stream import StreamFault, body_sentence
+from gateway_trio.core.chat_stream import StreamFault
+from gateway_trio.core.sentence import body_sentence
 
 __all__ = ["check_plain", "check_type", "make_client", "named", "retry_after"]
 

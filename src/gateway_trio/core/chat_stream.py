@@ -17,19 +17,10 @@ from typing import Any, Protocol
 
 from attrs import evolve, frozen
 
+from gateway_trio.core.sentence import sentence
 from gateway_trio.core.text import clean
 
-__all__ = [
-    "INTERRUPTED",
-    "Answer",
-    "EventStream",
-    "Part",
-    "Said",
-    "StreamFault",
-    "body_sentence",
-    "messages",
-    "sentence",
-]
+__all__ = ["INTERRUPTED", "Answer", "EventStream", "Part", "Said", "StreamFault", "messages"]
 
 #: Of one event. A chunk of an answer has a few hundred bytes.
 MOST_EVENT_BYTES = 4 * 1024 * 1024
@@ -38,11 +29,8 @@ MOST_EVENT_BYTES = 4 * 1024 * 1024
 INTERRUPTED = "[this answer was interrupted]"
 
 _MOST_TOKENS = 2**53  # beyond which a number of JSON may be another one (RFC 8259, 6)
-_MOST_SENTENCE = 300  # characters of what a provider says of a fault
-_MOST_LOOKED_AT = 4 * 1024  # of which that is made
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LINE_END = re.compile(rb"\r\n|\n|\r")
-_UNSHOWN = re.compile(r"[\x00-\x20\x7f-\x9f]+")
 
 
 class StreamFault(Exception):
@@ -179,37 +167,6 @@ class Answer:
 
 #: The keys of a delta that hold text, thoughts last: whether it is a thought.
 _TEXTS: Mapping[str, bool] = {"content": False, "refusal": False, "reasoning_content": True, "reasoning": True}
-
-
-def sentence(body: object, hidden: str | None = None) -> str:
-    """Return what a provider says of a fault, on one line of bounded length; empty if it says nothing to show.
-
-    `hidden`, the key, which some repeat, is taken out of it.
-
-    OpenAI and most servers say `{"error": {"message": …}}`, Ollama `{"error": …}`, older ones `{"message": …}`,
-    FastAPI `{"detail": …}`. A page of HTML is nothing to show.
-    """
-    while isinstance(body, dict):
-        body = next((body[key] for key in ("error", "message", "detail") if body.get(key)), None)
-    if not isinstance(body, str):
-        return ""
-    text, cut = body[:_MOST_LOOKED_AT], len(body) > _MOST_LOOKED_AT
-    if text.lstrip().startswith("<"):
-        return ""
-    if hidden:
-        text = text.replace(hidden, "***")
-        text = text[: -len(hidden)] if cut else text  # its end may be half of the key
-    text = clean(_UNSHOWN.sub(" ", text).strip())
-    return text if len(text) <= _MOST_SENTENCE and not cut else text[: _MOST_SENTENCE - 1] + "…"
-
-
-def body_sentence(body: bytes, hidden: str | None = None) -> str:
-    """Return the `sentence` of a response's body: of JSON, or of any other text."""
-    try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
-        found = body.decode(errors="replace")
-    return sentence(found, hidden)
 
 
 class Said(Protocol):
