@@ -22,8 +22,8 @@ from gateway_trio.core.text import clean
 
 __all__ = ["INTERRUPTED", "Answer", "EventStream", "Part", "Said", "StreamFault", "messages"]
 
-#: Of one event. A chunk of an answer has a few hundred bytes.
-MOST_EVENT_BYTES = 4 * 1024 * 1024
+#: Of one event, which is read in one go. A chunk of an answer has a few hundred bytes.
+MOST_EVENT_BYTES = 1024 * 1024
 
 #: What an answer that was cut ends with, when the model is shown it.
 INTERRUPTED = "[this answer was interrupted]"
