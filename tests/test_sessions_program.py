@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
 from functools import partial
@@ -169,6 +170,23 @@ async def test_a_file_is_there_only_when_it_is_complete(tmp_path):
         await out.write("é" * 100_000)
         assert not path.exists()
     assert path.read_text() == "é" * 100_000
+
+
+async def test_what_is_no_file_is_written_to_and_stays(tmp_path):
+    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+    os.mkfifo(pipe)
+    link.symlink_to(target)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        for path in (pipe, link):
+            async with file_outlet(path) as out:
+                await out.write("é")
+        assert os.read(reader, 100) == "é".encode()
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert (link.readlink(), target.read_text()) == (target, "é")
+    assert sorted(os.listdir(tmp_path)) == ["link", "pipe", "target"]
 
 
 def test_what_reads_no_further_ends_it_quietly(program):

@@ -79,6 +79,17 @@ def test_a_closed_stderr_hears_nothing(shell):
     assert (code, out) == (1, "")
 
 
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("check /nowhere", 78), ("ctl status --url ws://127.0.0.1:1", 69), ("ctl exec nope", 2), ("ctl status", 0),
+        ("ctl drain x --wait", 0), ("ctl undrain", 0), ("sessions export talk --output FILE", 0),
+    ],
+)  # fmt: skip
+def test_a_full_stderr_changes_nothing(shell, tmp_path, words, code):
+    assert shell(words.replace("FILE", str(tmp_path / "out.jsonl")), "2>/dev/full")[0] == code
+
+
 @pytest.mark.parametrize(("words", "code"), [("ctl status", 141), ("sessions show talk", 141), ("chat", 1)])
 def test_a_reader_that_has_left_is_no_fault(program, tmp_path, words, code):
     with subprocess.Popen(

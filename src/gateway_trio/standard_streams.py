@@ -42,6 +42,16 @@ class _Output(io.FileIO):
             return super().write(data)
 
 
+class _Errors(io.FileIO):
+    """Where stderr goes. What cannot be told there is dropped: it changes nothing of how a program ends."""
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError:
+            return len(data)
+
+
 def run_program(program: Callable[[], int], *, nobody_reads: int = 128 + signal.SIGPIPE) -> int:
     """Run a program on standard streams that are there, and return its exit code.
 
@@ -58,7 +68,7 @@ def run_program(program: Callable[[], int], *, nobody_reads: int = 128 + signal.
     except* CannotWrite as group:
         code = Exit.CANNOT_WRITE
         _discard(sys.stdout)
-        _tell(f"gateway-trio: the output cannot be written: {_first(group).strerror}")
+        sys.stderr.write(f"gateway-trio: the output cannot be written: {_first(group).strerror}\n")
     except* BrokenPipeError:
         code = nobody_reads
         _discard(sys.stdout)
@@ -81,15 +91,12 @@ def _open_streams() -> None:
     )
     if sys.stderr is None:
         sys.stderr = open(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8")  # noqa: SIM115, PTH123
-
-
-def _tell(said: str) -> None:
-    """Write a sentence to stderr, if that can be written."""
-    try:
-        sys.stderr.write(f"{said}\n")
+    else:
         sys.stderr.flush()
-    except OSError:
-        _discard(sys.stderr)
+        errors = io.BufferedWriter(_Errors(sys.stderr.fileno(), "w", closefd=False))
+        sys.stderr = io.TextIOWrapper(
+            errors, sys.stderr.encoding, errors="backslashreplace", newline="\n", line_buffering=True
+        )
 
 
 def _discard(stream: TextIO) -> None:

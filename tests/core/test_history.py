@@ -254,7 +254,26 @@ def test_a_session_is_read_back_further_while_the_history_takes_more():
     reach.take([Entry(2, "t", Prompt("x", "turn")), Entry(3, "e", Prompt("x" * 1000, "exec"))])
     assert not reach.reached
     reach.take([Entry(1, "n", Update(NEW_CONVERSATION))])
+    assert not reach.reached, "a history does not count that"
+    reach.take([Entry(1, "u", Prompt("x", "turn"))])
     assert reach.reached
+
+
+def test_a_session_is_read_back_as_far_as_its_history_was_kept():
+    log = Log(5000)
+    for number in range(100):
+        turn(log, f"t{number}", "short", "and so")
+    everything = Log(PLENTY)
+    for number in range(100):
+        turn(everything, f"t{number}", "short", "and so")
+    entries, reach, read = list(everything), Reach(5000), []
+    while not reach.reached:
+        read.insert(0, entries.pop())
+        reach.take(read[:1])
+    again = Log(5000)
+    again.recall(read)
+    ids = [past.id for past in log.history.newest()]
+    assert [past.id for past in again.history.newest()] == ids
 
 
 OWNERS = ("a", "b", "c", "d")

@@ -177,7 +177,8 @@ class Reach:
                 self._cut.discard(entry.owner)
             elif self.left > 0 and not isinstance(entry.body, Update):
                 self._cut.add(entry.owner)
-            self.left -= entry.bytes
+            if isinstance(entry.body, Prompt | Message):  # a history counts nothing else
+                self.left -= entry.bytes
             self._far -= entry.bytes
 
     @property

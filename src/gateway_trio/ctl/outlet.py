@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from functools import partial
@@ -61,8 +62,14 @@ async def stream_outlet(stream: TextIO) -> AsyncIterator[Outlet]:
 async def file_outlet(path: Path) -> AsyncIterator[Outlet]:
     """Write to a file, mode 0600, which takes the place of what had its name when the block has ended well.
 
-    Until then, and for ever where it ends otherwise, there is what was there before. Raises OSError.
+    Until then, and for ever where it ends otherwise, there is what was there before. A link stays one, to the new
+    file. What is no file, such as a device or a pipe, is written to as it is. Raises OSError.
     """
+    path = Path(await trio.to_thread.run_sync(os.path.realpath, path))
+    if not await trio.to_thread.run_sync(_can_be_replaced, path):
+        async with _device_outlet(path) as outlet:
+            yield outlet
+        return
     make = partial(tempfile.mkstemp, prefix=f".{path.name[:100]}.", dir=path.parent)
     descriptor, name = await trio.to_thread.run_sync(make)
     beside = Path(name)
@@ -78,6 +85,25 @@ async def file_outlet(path: Path) -> AsyncIterator[Outlet]:
     except BaseException:
         beside.unlink(missing_ok=True)  # noqa: ASYNC240 - at once, whoever is cancelled
         raise
+
+
+def _can_be_replaced(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except FileNotFoundError:
+        return True
+
+
+@contextlib.asynccontextmanager
+async def _device_outlet(path: Path) -> AsyncIterator[Outlet]:
+    opening = partial(os.open, path, os.O_WRONLY)
+    descriptor = await trio.to_thread.run_sync(opening, abandon_on_cancel=True)  # a pipe waits for its reader
+    try:
+        outlet = Outlet(descriptor, "utf-8", waits=True)
+        yield outlet
+        await outlet.flush()
+    finally:
+        os.close(descriptor)
 
 
 def _write_all(descriptor: int, data: bytes) -> None:
