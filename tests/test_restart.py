@@ -150,17 +150,19 @@ async def test_what_waited_runs_once_and_before_new_prompts(autojump_clock):
         assert [turn.text for turn in agent.turns] == ["one", "two", "new"]
 
 
-async def test_a_drain_answers_what_waits_as_kept_and_the_next_run_has_it(autojump_clock):
+@pytest.mark.parametrize("reason", ["restart", "shutdown"])
+async def test_a_drain_answers_what_waits_as_kept_and_the_next_run_has_it(reason, autojump_clock):
     agent = ScriptedAgent({"slow": ["half", 100]})
     with trio.fail_after(LIMIT):
         store = KeptStore()
         async with open_gateway(agent=agent, store=store) as lab:
             client, session, slow = await begun(lab, "slow")
             waits = await queue(client, session, "waits")
-            lab.gateway.drain("restart", grace_seconds=1)
+            lab.gateway.drain(reason, grace_seconds=1)
             with pytest.raises(AcpError) as caught:
                 await client.answer(waits)
             data = caught.value.data
+            assert ("restarts" in str(caught.value)) == (reason == "restart")
             assert caught.value.code == -32010
             assert (data["admitted"], data["retryable"]) == (True, False)
             with pytest.raises(AcpError):

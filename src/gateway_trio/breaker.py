@@ -15,12 +15,13 @@ from typing import Any
 import trio
 
 from gateway_trio.agents import Agent, BackendUnavailable, ProbedAgent, unavailable_in
+from gateway_trio.agents.faults import Held, said_by
 from gateway_trio.config import BreakerConfig
 from gateway_trio.core import breaker
 from gateway_trio.core.breaker import Action, ProbeFailed, ProbeSucceeded, Reset, Stand, TurnFailed, TurnSucceeded
 from gateway_trio.core.phases import Reason
 from gateway_trio.core.session import TurnState
-from gateway_trio.core.text import clean, short
+from gateway_trio.core.text import short
 from gateway_trio.drain import Coordinator
 from gateway_trio.log import get_logger
 
@@ -117,7 +118,7 @@ class Breaker:
             await trio.lowlevel.checkpoint_if_cancelled()
             at = trio.current_time()
             if fault is not None:
-                log.info("probe failed", why=str(fault))
+                log.info("probe failed", why=said_by(fault))
             self._step(ProbeSucceeded(at) if fault is None else ProbeFailed(at, *_told_by(fault)))
 
     async def _ask(self) -> BackendUnavailable | None:
@@ -184,16 +185,16 @@ class _Probe:
 
     async def run(self, agent: ProbedAgent) -> None:
         """Let the agent probe. Only `BackendUnavailable` counts; any other fault is as if there were no probe."""
+        held = Held()
         try:
-            with self.scope:
+            with held, self.scope:
                 await agent.probe()
-        except* BackendUnavailable as group:
-            self.fault = unavailable_in(group)
-        except* Exception as group:
-            log.exception("probe failed", exc_info=group)
         finally:
+            self.fault = unavailable_in(held.error)
+            if self.fault is None and held.error is not None:
+                log.error("probe failed", exc_info=held.error)
             self.done.set()
 
 
 def _told_by(error: BackendUnavailable) -> tuple[str, float | None]:
-    return clean(short(str(error), _WHY_CHARS)), error.retry_after_seconds
+    return short(said_by(error), _WHY_CHARS), error.retry_after_seconds

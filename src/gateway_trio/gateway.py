@@ -115,8 +115,10 @@ class Gateway:
 
         `reason` is `operator` or `backend`, which can be taken back and have no deadline, or `restart` or
         `shutdown`, after which `serve` returns. `grace_seconds` is what running turns get before they are
-        cancelled; None takes the config's. Raises ValueError for another reason.
+        cancelled; None takes the config's. Raises ValueError for another reason, and for seconds that are none.
         """
+        if grace_seconds is not None and not grace_seconds >= 0:
+            raise ValueError(f"grace_seconds is {grace_seconds}, and must be 0 or more")
         self.coordinator.drain(Reason(reason), by=by, why=why, grace_seconds=grace_seconds)
 
     def undrain(self, reason: str = "operator") -> bool:

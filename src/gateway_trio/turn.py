@@ -12,12 +12,12 @@ from attrs import evolve, frozen
 
 from gateway_trio.agents import Agent, AgentError, BackendUnavailable, Emit, unavailable_in
 from gateway_trio.agents import Turn as View
+from gateway_trio.agents.faults import Held, said_by
 from gateway_trio.core.breaker import asked_wait
 from gateway_trio.core.events import Change
 from gateway_trio.core.jsonrpc import Problem
 from gateway_trio.core.permission import CANCELLED
 from gateway_trio.core.session import Busy, Place, TurnState
-from gateway_trio.core.text import clean
 from gateway_trio.log import bind, get_logger
 from gateway_trio.sessions import Session
 
@@ -111,12 +111,12 @@ class Turn(Place):
 
     async def body(self, agent: Agent, view: View, emit: Emit) -> None:
         """Run the agent. Whatever it raises is kept for the outcome; a cancel from outside passes."""
+        held = Held()
         try:
-            with self._scope:
+            with held, self._scope:
                 await agent.run(view, emit)
-        except* Exception as group:  # noqa: BLE001 - an agent is other people's code
-            self._error = group
         finally:
+            self._error = held.error
             self._done.set()
 
     # --- the wait for it, in `turns` ---
@@ -203,9 +203,9 @@ def _explain(turn_id: str, error: BaseException) -> tuple[str, str]:
     """Return a reason and a sentence; what the agent did not name is logged, and not shown."""
     leaves = _leaves(error)
     if (unavailable := unavailable_in(error)) is not None:
-        return "backend_unavailable", clean(str(unavailable))
+        return "backend_unavailable", said_by(unavailable)
     for leaf in leaves:
         if isinstance(leaf, AgentError):
-            return "failed", clean(str(leaf))
+            return "failed", said_by(leaf)
     log.error("agent failed", turn=turn_id, exc_info=error)
     return "internal", "the agent failed; the log says why"

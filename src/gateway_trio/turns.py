@@ -13,7 +13,7 @@ from gateway_trio.breaker import Breaker
 from gateway_trio.config import Config
 from gateway_trio.core.events import Change, Prompt
 from gateway_trio.core.jsonrpc import Problem, problem
-from gateway_trio.core.phases import Lane
+from gateway_trio.core.phases import Lane, Reason
 from gateway_trio.core.session import Busy, TurnState
 from gateway_trio.drain import Coordinator
 from gateway_trio.log import get_logger
@@ -29,7 +29,10 @@ log = get_logger("turns")
 #: Agents that ignored their cancellation and still run. Beyond it prompts are refused as `busy`.
 ABANDONED_LIMIT = 8
 
-_KEPT = "The gateway restarts; the prompt is stored and runs after that."
+_KEPT = {
+    True: "The gateway restarts; the prompt is stored and runs after that.",
+    False: "The gateway shuts down; the prompt is stored and runs when there is one again.",
+}
 
 _DRAINING = "The gateway is draining; nothing was sent to the agent. Quick commands still run."
 
@@ -222,7 +225,8 @@ class Turns:
     def _settle(self, turn: Turn) -> None:
         if self._store.durable:
             self._coordinator.timeline.turn_left_queued()
-            turn.leave(problem("draining", _KEPT, admitted=True, retryable=False))
+            restarts = Reason.SHUTDOWN not in self._coordinator.state.reasons
+            turn.leave(problem("draining", _KEPT[restarts], admitted=True, retryable=False))
         else:
             self._take_out(turn, TurnState.INTERRUPTED, "the gateway went down before it could start")
 

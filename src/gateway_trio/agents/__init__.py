@@ -73,6 +73,8 @@ class BackendRejected(AgentError):
 class BackendUnavailable(AgentError):
     """The model could not be reached, or broke off. `retry_after_seconds`: what it asked for, None if nothing."""
 
+    retry_after_seconds: float | None = None
+
     def __init__(
         self, message: str = "the model cannot be reached", *, retry_after_seconds: float | None = None
     ) -> None:

@@ -142,14 +142,14 @@ Event = TurnSucceeded | TurnFailed | ProbeSucceeded | ProbeFailed | Reset
 Step = tuple[State, tuple[Action, ...]]
 
 
-def asked_wait(seconds: float | None) -> float | None:
+def asked_wait(seconds: object) -> float | None:
     """Return the seconds for which a backend asked to be left alone, as far as they make sense.
 
-    None for None, for what is no finite number and for what is below 0; at most a day.
+    None for None, for what is no number, or none that is finite, and for what is below 0; at most a day.
     """
-    if seconds is None or not math.isfinite(seconds) or seconds < 0:
+    if not isinstance(seconds, int | float) or not 0 <= seconds < math.inf:
         return None
-    return min(float(seconds), _LONGEST_ASKED)
+    return float(min(seconds, _LONGEST_ASKED))
 
 
 # --- what an event does -----------------------------------------------------------------------------
