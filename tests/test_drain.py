@@ -733,6 +733,14 @@ async def test_cancelling_with_an_agent_that_ignores_it_still_records_and_says_g
             clients.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("seconds", [float("nan"), -1])
+async def test_a_grace_that_is_no_time_is_refused(seconds, autojump_clock):
+    async with open_gateway() as lab:
+        with pytest.raises(ValueError, match="grace_seconds"):
+            lab.gateway.drain("shutdown", grace_seconds=seconds)
+        assert lab.gateway.phase is Phase.OPEN
+
+
 @pytest.mark.parametrize("hangs", ["open", "unfinished"])
 async def test_cancelling_while_the_store_opens_gives_that_up(hangs, autojump_clock):
     class Hanging(MemoryStore):
