@@ -9,6 +9,8 @@ from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, T
 from gateway_trio.core.acp import update
 from gateway_trio.core.jsonrpc import encode
 from gateway_trio.emissions import UPDATE_BYTES, TooBig, to_update
+from gateway_trio.testing import AcpError, ScriptedAgent
+from memory import acp_lab
 
 
 @pytest.mark.parametrize(
@@ -114,3 +116,78 @@ def test_tokens_are_whole_numbers(number):
         Usage(number, 10)
     with pytest.raises((ValueError, TypeError)):
         Usage(1, number)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 10**400, 10**5000], ids=["2**53 + 1", "long", "longer"])
+def test_there_are_not_more_tokens_than_a_client_can_count(number):
+    Usage(2**53, 2**53)
+    with pytest.raises(ValueError):
+        Usage(number, 10)
+    with pytest.raises(ValueError):
+        Usage(1, number)
+
+
+@pytest.mark.parametrize("kind", [TextDelta, ThoughtDelta])
+@pytest.mark.parametrize("text", [b"abc", None, 5, ["a"]])
+def test_a_text_is_one(kind, text):
+    with pytest.raises(TypeError, match="text"):
+        kind(text)
+
+
+@pytest.mark.parametrize("name", ["id", "title", "kind", "status", "extra"])
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], {"a": 1}])
+def test_a_tool_call_is_of_acps_types(name, value):
+    given = {"id": "c", "title": "t"} | {name: value}
+    if (name, value) == ("extra", {"a": 1}):
+        ToolCall(**given)
+    else:
+        with pytest.raises(TypeError, match=name):
+            ToolCall(**given)
+
+
+@pytest.mark.parametrize("name", ["id", "title", "status", "extra"])
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], {"a": 1}])
+def test_so_is_an_update_of_one(name, value):
+    given = {"id": "c"} | {name: value}
+    if (name, value) in [("extra", {"a": 1}), ("title", None), ("status", None)]:
+        ToolUpdate(**given)
+    else:
+        with pytest.raises(TypeError, match=name):
+            ToolUpdate(**given)
+
+
+@pytest.mark.parametrize("entries", [5, None, "ab", b"ab", {"content": "a"}, ("a",), [{"content": "a"}, 5]])
+def test_a_plan_is_made_of_entries(entries):
+    with pytest.raises(TypeError):
+        Plan(entries)
+
+
+def test_entries_come_in_anything_that_yields_them():
+    entry = {"content": "a", "priority": "low", "status": "pending"}
+    assert Plan([entry]) == Plan((entry,)) == Plan(dict(entry) for _ in range(1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TextDelta(b"abc"),
+        lambda: ThoughtDelta(None),
+        lambda: Usage(10**5000, 1),
+        lambda: ToolCall("c", None),
+        lambda: Plan(("a",)),
+    ],
+    ids=["text", "thought", "usage", "call", "plan"],
+)
+async def test_a_bad_emission_costs_its_own_turn_only(make, autojump_clock):
+    async def bad(_turn, emit):
+        await emit(make())
+
+    async with acp_lab(agent=ScriptedAgent({"bad": ["so ", bad], "good": ["fine"]})) as lab:
+        client, other = await lab.acp(), await lab.acp()
+        session = await client.new_session()
+        await other.call("session/load", {"sessionId": session, "cwd": "/", "mcpServers": []})
+        with pytest.raises(AcpError) as caught:
+            await client.prompt(session, "bad")
+        assert caught.value.reason == "internal"
+        await other.prompt(session, "good")
+        await client.until(lambda _: client.text() == other.text() == "so fine")
