@@ -7,7 +7,7 @@ from acp import schema
 
 from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, Usage
 from gateway_trio.core.acp import update
-from gateway_trio.core.jsonrpc import encode
+from gateway_trio.core.jsonrpc import DEPTH, Notification, encode, parse
 from gateway_trio.emissions import UPDATE_BYTES, TooBig, to_update
 from gateway_trio.testing import AcpError, ScriptedAgent
 from memory import acp_lab
@@ -82,6 +82,39 @@ def test_the_limit_is_of_bytes_as_they_are_sent():
 def test_what_is_no_json_is_refused_before_anybody_is_sent_it(value):
     with pytest.raises(TypeError):
         to_update(ToolUpdate("c", extra={"rawOutput": value}))
+
+
+def nested(depth):
+    value = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [DEPTH - 2, 500, 900, 960, 980, 990, 100_000])
+def test_what_is_nested_deeper_than_a_frame_may_be_is_refused(depth):
+    """Of what `json` just about writes here, the writers of all clients would write nothing, deeper in the stack."""
+    for deep in (ToolCall("c", "t", extra={"rawInput": nested(depth)}), Plan(({"content": nested(depth)},))):
+        with pytest.raises(TypeError, match=f"nested deeper than {DEPTH - 2}"):
+            to_update(deep)
+
+
+def test_the_deepest_that_is_taken_is_read_by_our_own_client():
+    made = to_update(ToolCall("c", "t", extra={"rawInput": nested(DEPTH - 3)}))
+    assert isinstance(parse(encode(update("s", made, {"seq": 1}))), Notification)
+    assert to_update(ToolCall("c", "t", extra={"rawInput": [[], {}] * 500}))["rawInput"] == [[], {}] * 500
+
+
+@pytest.mark.parametrize("meta", [5, "x", [1], True])
+def test_a_meta_is_an_object(meta):
+    for emission in (ToolCall("c", "t", extra={"_meta": meta}), ToolUpdate("c", extra={"_meta": meta})):
+        with pytest.raises(TypeError, match="_meta"):
+            to_update(emission)
+
+
+def test_or_null_as_acp_has_it():
+    made = to_update(ToolCall("c", "t", extra={"_meta": None}))
+    assert update("s", made, {"seq": 1})["params"]["update"]["_meta"] == {"gateway-trio": {"seq": 1}}
 
 
 @pytest.mark.parametrize(
@@ -175,8 +208,11 @@ def test_entries_come_in_anything_that_yields_them():
         lambda: Usage(10**5000, 1),
         lambda: ToolCall("c", None),
         lambda: Plan(("a",)),
+        lambda: ToolCall("c", "t", extra={"_meta": 5}),
+        lambda: ToolCall("c", "t", extra={"_meta": [1]}),
+        lambda: ToolCall("c", "t", extra={"rawInput": nested(980)}),
     ],
-    ids=["text", "thought", "usage", "call", "plan"],
+    ids=["text", "thought", "usage", "call", "plan", "number", "list", "deep"],
 )
 async def test_a_bad_emission_costs_its_own_turn_only(make, autojump_clock):
     async def bad(_turn, emit):

@@ -22,6 +22,7 @@ from gateway_trio.agents import (
     Usage,
 )
 from gateway_trio.core.events import Kind, Message, Update
+from gateway_trio.core.jsonrpc import DEPTH, check_depth
 from gateway_trio.core.text import clean
 from gateway_trio.journal import Over
 from gateway_trio.store import StoreUnavailable
@@ -87,7 +88,8 @@ async def _say(turn: Turn, kind: Kind, text: str) -> None:
 def to_update(emission: Emission) -> Mapping[str, Any]:
     """Return the `session/update` of a tool call, an update of one, or a plan.
 
-    Raises `TooBig` over `UPDATE_BYTES` of JSON, and TypeError for anything else or for what is no JSON.
+    Raises `TooBig` over `UPDATE_BYTES` of JSON, and TypeError for anything else, for what is no JSON or nested too
+    deep, and for a `_meta` that is no object.
     """
     match emission:
         case ToolCall(id_, title, kind, status, extra):
@@ -105,26 +107,34 @@ def to_update(emission: Emission) -> Mapping[str, Any]:
             data, extra = {"sessionUpdate": "plan"}, {"entries": [dict(entry) for entry in entries]}
         case _:
             raise TypeError(f"an agent cannot emit {type(emission).__name__}")
-    return fit({**extra, **data}, str(data["sessionUpdate"]))
+    made = fit({**extra, **data}, str(data["sessionUpdate"]), within=2)
+    if not isinstance(made.get("_meta"), dict | None):
+        raise TypeError("an agent cannot emit a _meta that is no object: what is ours has its place there too")
+    return made
 
 
-def fit(message: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+def fit(message: Mapping[str, Any], what: str, *, within: int) -> Mapping[str, Any]:
     """Return a copy as a client will read it.
 
-    Raises `TooBig`, which says `what` it is, over `UPDATE_BYTES` of JSON, and TypeError for what is no JSON.
+    Raises `TooBig`, which says `what` it is, over `UPDATE_BYTES` of JSON, and TypeError for what is no JSON, or
+    nested so deep that its frame would be refused: `within` is in how many objects it stands there.
     """
-    whole = _as_sent(message)
+    whole = _as_sent(message, DEPTH - within)
     size = len(json.dumps(whole))
     if size > UPDATE_BYTES:
         raise TooBig(f"a {what} of {size} bytes fits in no frame; at most {UPDATE_BYTES}")
     return whole
 
 
-def _as_sent(update: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_sent(update: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
     """Return a copy as a client will read it: what the agent does to its own objects later changes nothing."""
     try:
         written = json.dumps(update, ensure_ascii=False, allow_nan=False)
+        copy: Mapping[str, Any] = json.loads(clean(written))
+        if written.count("[") + written.count("{") > depth:
+            check_depth(copy, depth)
+    except RecursionError:
+        raise TypeError(f"an agent cannot emit what is nested deeper than {depth}") from None
     except ValueError as fault:  # NaN, an infinity, a list that holds itself
         raise TypeError(f"an agent cannot emit what is no JSON: {fault}") from None
-    copy: Mapping[str, Any] = json.loads(clean(written))
     return copy

@@ -116,7 +116,7 @@ def _checked(
     offered = [asdict(option) for option in options]
     try:
         call = {name: value for name, value in to_update(tool).items() if name != "sessionUpdate"}
-        whole = fit({"toolCall": call, "options": offered}, "permission request")
+        whole = fit({"toolCall": call, "options": offered}, "permission request", within=1)
     except TooBig as fault:
         raise AgentError(str(fault)) from None
     shown = tuple(PermissionOption(**option) for option in whole["options"])
