@@ -3,9 +3,11 @@
 import json
 
 import pytest
+import trio
 from acp import schema
 
-from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, Usage
+from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, TurnOver, Usage
+from gateway_trio.config import Config, DrainConfig
 from gateway_trio.core.acp import update
 from gateway_trio.core.jsonrpc import DEPTH, Notification, encode, parse
 from gateway_trio.emissions import UPDATE_BYTES, TooBig, to_update
@@ -227,3 +229,70 @@ async def test_a_bad_emission_costs_its_own_turn_only(make, autojump_clock):
         assert caught.value.reason == "internal"
         await other.prompt(session, "good")
         await client.until(lambda _: client.text() == other.text() == "so fine")
+
+
+async def swallowing(attempt):
+    """Let an agent whose turn is cancelled try it again and again; return whether `TurnOver` ended that."""
+    told, given_up = trio.Event(), trio.Event()
+
+    async def deaf(turn, emit):
+        while not given_up.is_set():
+            try:
+                await attempt(turn, emit)
+                await trio.sleep(0.01)
+            except trio.Cancelled:
+                pass
+            except TurnOver:
+                told.set()
+                return
+
+    config = Config(drain=DrainConfig(cleanup_seconds=0.2))
+    async with acp_lab(config, agent=ScriptedAgent({"go": [deaf]})) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        id_ = await client.ask_prompt(session, "go")
+        await client.until_state("running")
+        await client.notify("session/cancel", {"sessionId": session})
+        assert (await client.answer(id_))["stopReason"] == "cancelled"
+        with trio.move_on_after(5):
+            await told.wait()
+        given_up.set()
+    return told.is_set()
+
+
+async def test_an_agent_that_swallows_its_cancellation_is_told_that_its_turn_is_over():
+    assert await swallowing(lambda _turn, emit: emit(TextDelta("y")))
+
+
+async def test_so_is_one_that_asks_for_permission():
+    assert await swallowing(lambda turn, _emit: turn.ask_permission(ToolCall("c", "t")))
+
+
+@pytest.mark.parametrize("shield", [False, True])
+@pytest.mark.parametrize("how", ["emit", "ask", "ask badly"])
+async def test_one_whose_turn_is_over_still_lets_others_run(how, shield, autojump_clock):
+    """Whatever it swallows: a loop around an emit is not a loop in which nobody else gets a turn."""
+    kept = []
+
+    async def keep(turn, emit):
+        kept.append((turn, emit))
+        await emit(TextDelta("y"))
+
+    async def other():
+        ran.append(True)
+
+    ran = []
+    async with acp_lab(agent=ScriptedAgent({"go": [keep]})) as lab, trio.open_nursery() as nursery:
+        client = await lab.acp()
+        await client.prompt(await client.new_session(), "go")
+        ((turn, emit),) = kept
+        nursery.start_soon(other)
+        with trio.CancelScope() as scope, trio.CancelScope(shield=shield):
+            scope.cancel()
+            for _ in range(3):
+                with pytest.raises(TurnOver):
+                    if how == "emit":
+                        await emit(TextDelta("z"))
+                    else:
+                        await turn.ask_permission(ToolCall("c", "t") if how == "ask" else None)
+        assert ran

@@ -28,7 +28,7 @@ from gateway_trio.journal import Over
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.turn import Turn
 
-__all__ = ["UPDATE_BYTES", "TooBig", "emit_for", "fit", "to_update"]
+__all__ = ["UPDATE_BYTES", "TooBig", "checkpoint", "emit_for", "fit", "to_update"]
 
 #: No frame is over 256 KiB; this leaves room for what stands around an update.
 UPDATE_BYTES = 250 * 1024
@@ -45,9 +45,7 @@ def emit_for(turn: Turn) -> Emit:
     """
 
     async def emit(emission: Emission) -> None:
-        await trio.lowlevel.checkpoint()
-        if turn.over:
-            raise TurnOver(f"turn {turn.id} has its outcome")
+        await checkpoint(turn)
         turn.emitted()
         try:
             await _take(turn, emission)
@@ -57,6 +55,17 @@ def emit_for(turn: Turn) -> Emit:
             raise AgentError("the answer could not be stored") from fault
 
     return emit
+
+
+async def checkpoint(turn: Turn) -> None:
+    """Let others run; raise `TurnOver` once the turn has its outcome, also where Cancelled would be due.
+
+    Whoever has ignored that so far would ignore it for ever.
+    """
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    if turn.over:
+        raise TurnOver(f"turn {turn.id} has its outcome")
+    await trio.lowlevel.checkpoint_if_cancelled()
 
 
 async def _take(turn: Turn, emission: Emission) -> None:
