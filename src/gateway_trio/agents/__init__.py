@@ -215,8 +215,8 @@ class Turn:
             options: what may be answered, 1 to 16, each with an id of its own.
 
         Raises `TurnOver` once the turn has its outcome, `AgentError` for a request that no frame or store would
-        take, ValueError for options that are none and TypeError for what is no JSON. Cancelling ends the request,
-        for everyone who was asked, as `cancelled`.
+        take, ValueError for options among which nobody could choose, and TypeError for what is no tool call, no
+        option or no JSON. Cancelling ends the request, for everyone who was asked, as `cancelled`.
 
         """
         return await self._ask_permission(tool, options)
