@@ -184,6 +184,23 @@ async def test_ids_are_given_back_as_they_came(autojump_clock):
             assert type(frame["id"]) is type(id_)
 
 
+async def test_tasks_that_ask_at_once_each_get_the_id_of_their_own_request(autojump_clock):
+    """Of the client for tests: while one request is sent, another task may ask."""
+    async with acp_lab(agent=ScriptedAgent({"max_tokens": [Stop("max_tokens")], "end_turn": ["all"]})) as lab:
+        client = await lab.acp()
+        sessions = {words: await client.new_session() for words in ("max_tokens", "end_turn")}
+        told = {}
+
+        async def ask(words):
+            id_ = await client.ask_prompt(sessions[words], words)
+            told[words] = (await client.answer(id_))["stopReason"]
+
+        async with trio.open_nursery() as nursery:
+            for words in sessions:
+                nursery.start_soon(ask, words)
+        assert told == {"max_tokens": "max_tokens", "end_turn": "end_turn"}
+
+
 async def test_a_prompt_needs_a_session_that_this_connection_has(autojump_clock):
     async with acp_lab() as lab:
         first, second = await lab.acp(), await lab.acp()

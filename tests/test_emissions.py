@@ -3,12 +3,16 @@
 import json
 
 import pytest
+import trio
 from acp import schema
 
-from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, Usage
+from gateway_trio.agents import Plan, Stop, TextDelta, ThoughtDelta, ToolCall, ToolUpdate, TurnOver, Usage
+from gateway_trio.config import Config, DrainConfig
 from gateway_trio.core.acp import update
-from gateway_trio.core.jsonrpc import encode
+from gateway_trio.core.jsonrpc import DEPTH, Notification, encode, parse
 from gateway_trio.emissions import UPDATE_BYTES, TooBig, to_update
+from gateway_trio.testing import AcpError, ScriptedAgent
+from memory import acp_lab
 
 
 @pytest.mark.parametrize(
@@ -82,6 +86,39 @@ def test_what_is_no_json_is_refused_before_anybody_is_sent_it(value):
         to_update(ToolUpdate("c", extra={"rawOutput": value}))
 
 
+def nested(depth):
+    value = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("depth", [DEPTH - 2, 500, 900, 960, 980, 990, 100_000])
+def test_what_is_nested_deeper_than_a_frame_may_be_is_refused(depth):
+    """Of what `json` just about writes here, the writers of all clients would write nothing, deeper in the stack."""
+    for deep in (ToolCall("c", "t", extra={"rawInput": nested(depth)}), Plan(({"content": nested(depth)},))):
+        with pytest.raises(TypeError, match=f"nested deeper than {DEPTH - 2}"):
+            to_update(deep)
+
+
+def test_the_deepest_that_is_taken_is_read_by_our_own_client():
+    made = to_update(ToolCall("c", "t", extra={"rawInput": nested(DEPTH - 3)}))
+    assert isinstance(parse(encode(update("s", made, {"seq": 1}))), Notification)
+    assert to_update(ToolCall("c", "t", extra={"rawInput": [[], {}] * 500}))["rawInput"] == [[], {}] * 500
+
+
+@pytest.mark.parametrize("meta", [5, "x", [1], True])
+def test_a_meta_is_an_object(meta):
+    for emission in (ToolCall("c", "t", extra={"_meta": meta}), ToolUpdate("c", extra={"_meta": meta})):
+        with pytest.raises(TypeError, match="_meta"):
+            to_update(emission)
+
+
+def test_or_null_as_acp_has_it():
+    made = to_update(ToolCall("c", "t", extra={"_meta": None}))
+    assert update("s", made, {"seq": 1})["params"]["update"]["_meta"] == {"gateway-trio": {"seq": 1}}
+
+
 @pytest.mark.parametrize(
     ("emission", "where"),
     [
@@ -114,3 +151,148 @@ def test_tokens_are_whole_numbers(number):
         Usage(number, 10)
     with pytest.raises((ValueError, TypeError)):
         Usage(1, number)
+
+
+@pytest.mark.parametrize("number", [2**53 + 1, 10**400, 10**5000], ids=["2**53 + 1", "long", "longer"])
+def test_there_are_not_more_tokens_than_a_client_can_count(number):
+    Usage(2**53, 2**53)
+    with pytest.raises(ValueError):
+        Usage(number, 10)
+    with pytest.raises(ValueError):
+        Usage(1, number)
+
+
+@pytest.mark.parametrize("kind", [TextDelta, ThoughtDelta])
+@pytest.mark.parametrize("text", [b"abc", None, 5, ["a"]])
+def test_a_text_is_one(kind, text):
+    with pytest.raises(TypeError, match="text"):
+        kind(text)
+
+
+@pytest.mark.parametrize("name", ["id", "title", "kind", "status", "extra"])
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], {"a": 1}])
+def test_a_tool_call_is_of_acps_types(name, value):
+    given = {"id": "c", "title": "t"} | {name: value}
+    if (name, value) == ("extra", {"a": 1}):
+        ToolCall(**given)
+    else:
+        with pytest.raises(TypeError, match=name):
+            ToolCall(**given)
+
+
+@pytest.mark.parametrize("name", ["id", "title", "status", "extra"])
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], {"a": 1}])
+def test_so_is_an_update_of_one(name, value):
+    given = {"id": "c"} | {name: value}
+    if (name, value) in [("extra", {"a": 1}), ("title", None), ("status", None)]:
+        ToolUpdate(**given)
+    else:
+        with pytest.raises(TypeError, match=name):
+            ToolUpdate(**given)
+
+
+@pytest.mark.parametrize("entries", [5, None, "ab", b"ab", {"content": "a"}, ("a",), [{"content": "a"}, 5]])
+def test_a_plan_is_made_of_entries(entries):
+    with pytest.raises(TypeError):
+        Plan(entries)
+
+
+def test_entries_come_in_anything_that_yields_them():
+    entry = {"content": "a", "priority": "low", "status": "pending"}
+    assert Plan([entry]) == Plan((entry,)) == Plan(dict(entry) for _ in range(1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: TextDelta(b"abc"),
+        lambda: ThoughtDelta(None),
+        lambda: Usage(10**5000, 1),
+        lambda: ToolCall("c", None),
+        lambda: Plan(("a",)),
+        lambda: ToolCall("c", "t", extra={"_meta": 5}),
+        lambda: ToolCall("c", "t", extra={"_meta": [1]}),
+        lambda: ToolCall("c", "t", extra={"rawInput": nested(980)}),
+    ],
+    ids=["text", "thought", "usage", "call", "plan", "number", "list", "deep"],
+)
+async def test_a_bad_emission_costs_its_own_turn_only(make, autojump_clock):
+    async def bad(_turn, emit):
+        await emit(make())
+
+    async with acp_lab(agent=ScriptedAgent({"bad": ["so ", bad], "good": ["fine"]})) as lab:
+        client, other = await lab.acp(), await lab.acp()
+        session = await client.new_session()
+        await other.call("session/load", {"sessionId": session, "cwd": "/", "mcpServers": []})
+        with pytest.raises(AcpError) as caught:
+            await client.prompt(session, "bad")
+        assert caught.value.reason == "internal"
+        await other.prompt(session, "good")
+        await client.until(lambda _: client.text() == other.text() == "so fine")
+
+
+async def swallowing(attempt):
+    """Let an agent whose turn is cancelled try it again and again; return whether `TurnOver` ended that."""
+    told, given_up = trio.Event(), trio.Event()
+
+    async def deaf(turn, emit):
+        while not given_up.is_set():
+            try:
+                await attempt(turn, emit)
+                await trio.sleep(0.01)
+            except trio.Cancelled:
+                pass
+            except TurnOver:
+                told.set()
+                return
+
+    config = Config(drain=DrainConfig(cleanup_seconds=0.2))
+    async with acp_lab(config, agent=ScriptedAgent({"go": [deaf]})) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        id_ = await client.ask_prompt(session, "go")
+        await client.until_state("running")
+        await client.notify("session/cancel", {"sessionId": session})
+        assert (await client.answer(id_))["stopReason"] == "cancelled"
+        with trio.move_on_after(5):
+            await told.wait()
+        given_up.set()
+    return told.is_set()
+
+
+async def test_an_agent_that_swallows_its_cancellation_is_told_that_its_turn_is_over():
+    assert await swallowing(lambda _turn, emit: emit(TextDelta("y")))
+
+
+async def test_so_is_one_that_asks_for_permission():
+    assert await swallowing(lambda turn, _emit: turn.ask_permission(ToolCall("c", "t")))
+
+
+@pytest.mark.parametrize("shield", [False, True])
+@pytest.mark.parametrize("how", ["emit", "ask", "ask badly"])
+async def test_one_whose_turn_is_over_still_lets_others_run(how, shield, autojump_clock):
+    """Whatever it swallows: a loop around an emit is not a loop in which nobody else gets a turn."""
+    kept = []
+
+    async def keep(turn, emit):
+        kept.append((turn, emit))
+        await emit(TextDelta("y"))
+
+    async def other():
+        ran.append(True)
+
+    ran = []
+    async with acp_lab(agent=ScriptedAgent({"go": [keep]})) as lab, trio.open_nursery() as nursery:
+        client = await lab.acp()
+        await client.prompt(await client.new_session(), "go")
+        ((turn, emit),) = kept
+        nursery.start_soon(other)
+        with trio.CancelScope() as scope, trio.CancelScope(shield=shield):
+            scope.cancel()
+            for _ in range(3):
+                with pytest.raises(TurnOver):
+                    if how == "emit":
+                        await emit(TextDelta("z"))
+                    else:
+                        await turn.ask_permission(ToolCall("c", "t") if how == "ask" else None)
+        assert ran

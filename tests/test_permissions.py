@@ -10,6 +10,7 @@ from attrs import asdict
 from gateway_trio.agents import AgentError, PermissionOption, Plan, TextDelta, ToolCall, Turn, TurnOver
 from gateway_trio.config import AuthConfig, Config, DrainConfig, SessionConfig, TokenConfig
 from gateway_trio.core.events import Change
+from gateway_trio.core.jsonrpc import DEPTH, Request, parse
 from gateway_trio.core.permission import Answered, Asked
 from gateway_trio.desk import Prompted
 from gateway_trio.emissions import UPDATE_BYTES
@@ -592,13 +593,52 @@ async def test_at_most_so_many_are_open_and_a_further_one_waits(autojump_clock):
         assert sorted(titles) == list(range(most + 3))
 
 
+def nested(depth):
+    value = "x"
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
+async def test_the_deepest_request_that_is_taken_is_read_by_our_own_client(autojump_clock):
+    deep = AskFor(ToolCall("c", "x", extra={"rawInput": nested(DEPTH - 3)}))
+    async with acp_lab(agent=asker(deep)) as lab:
+        client = await lab.acp()
+        await client.ask_prompt(await client.new_session(), "go")
+        asked = await client.until_asked()
+        assert isinstance(parse(json.dumps(asked)), Request)
+        await client.select(asked, "allow")
+        await client.until_state("completed")
+
+
+async def test_what_is_stored_with_a_meta_that_is_no_object_is_asked_all_the_same(autojump_clock):
+    """Such a request was taken once: a session that holds one is read like any other."""
+    async with acp_lab(agent=asker()) as lab:
+        client = await lab.acp()
+        session = await client.new_session()
+        await client.ask_prompt(session, "go")
+        await client.until_asked()
+        for entry in lab.gateway.sessions.find(session).log:
+            if isinstance(entry.body, Asked):
+                entry.body.tool["_meta"] = 5
+        late = await attach(lab, session)
+        await late.select(await late.until_asked(), "allow")
+        await late.until_state("completed")
+
+
 @pytest.mark.parametrize(
     ("tool", "options", "error"),
     [
         (Plan(()), OPTIONS, TypeError),
         ("Delete", OPTIONS, TypeError),
         (ToolCall("c", "x", extra={"rawInput": float("nan")}), OPTIONS, TypeError),
+        (ToolCall("c", "x", extra={"_meta": 5}), OPTIONS, TypeError),
+        (ToolCall("c", "x", extra={"_meta": [1]}), OPTIONS, TypeError),
+        (ToolCall("c", "x", extra={"rawInput": nested(DEPTH - 2)}), OPTIONS, TypeError),
         (ToolCall("c", "x"), (), ValueError),
+        (ToolCall("c", "x"), (PermissionOption("o", None, "allow_once"),), TypeError),
+        (ToolCall("c", "x"), (PermissionOption(5, "x", "allow_once"),), TypeError),
+        (ToolCall("c", "x"), ({"id": "o"},), TypeError),
         (ToolCall("c", "x"), OPTIONS + OPTIONS, ValueError),
         (ToolCall("c", "x"), [PermissionOption(id_, "x", "allow_once") for id_ in "\ud83d\ud83e"], ValueError),
         (ToolCall("c", "x" * 300_000), OPTIONS, AgentError),

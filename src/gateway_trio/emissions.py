@@ -22,12 +22,13 @@ from gateway_trio.agents import (
     Usage,
 )
 from gateway_trio.core.events import Kind, Message, Update
+from gateway_trio.core.jsonrpc import DEPTH, check_depth
 from gateway_trio.core.text import clean
 from gateway_trio.journal import Over
 from gateway_trio.store import StoreUnavailable
 from gateway_trio.turn import Turn
 
-__all__ = ["UPDATE_BYTES", "TooBig", "emit_for", "fit", "to_update"]
+__all__ = ["UPDATE_BYTES", "TooBig", "checkpoint", "emit_for", "fit", "to_update"]
 
 #: No frame is over 256 KiB; this leaves room for what stands around an update.
 UPDATE_BYTES = 250 * 1024
@@ -44,9 +45,7 @@ def emit_for(turn: Turn) -> Emit:
     """
 
     async def emit(emission: Emission) -> None:
-        await trio.lowlevel.checkpoint()
-        if turn.over:
-            raise TurnOver(f"turn {turn.id} has its outcome")
+        await checkpoint(turn)
         turn.emitted()
         try:
             await _take(turn, emission)
@@ -56,6 +55,17 @@ def emit_for(turn: Turn) -> Emit:
             raise AgentError("the answer could not be stored") from fault
 
     return emit
+
+
+async def checkpoint(turn: Turn) -> None:
+    """Let others run; raise `TurnOver` once the turn has its outcome, also where Cancelled would be due.
+
+    Whoever has ignored that so far would ignore it for ever.
+    """
+    await trio.lowlevel.cancel_shielded_checkpoint()
+    if turn.over:
+        raise TurnOver(f"turn {turn.id} has its outcome")
+    await trio.lowlevel.checkpoint_if_cancelled()
 
 
 async def _take(turn: Turn, emission: Emission) -> None:
@@ -87,7 +97,8 @@ async def _say(turn: Turn, kind: Kind, text: str) -> None:
 def to_update(emission: Emission) -> Mapping[str, Any]:
     """Return the `session/update` of a tool call, an update of one, or a plan.
 
-    Raises `TooBig` over `UPDATE_BYTES` of JSON, and TypeError for anything else or for what is no JSON.
+    Raises `TooBig` over `UPDATE_BYTES` of JSON, and TypeError for anything else, for what is no JSON or nested too
+    deep, and for a `_meta` that is no object.
     """
     match emission:
         case ToolCall(id_, title, kind, status, extra):
@@ -105,26 +116,34 @@ def to_update(emission: Emission) -> Mapping[str, Any]:
             data, extra = {"sessionUpdate": "plan"}, {"entries": [dict(entry) for entry in entries]}
         case _:
             raise TypeError(f"an agent cannot emit {type(emission).__name__}")
-    return fit({**extra, **data}, str(data["sessionUpdate"]))
+    made = fit({**extra, **data}, str(data["sessionUpdate"]), within=2)
+    if not isinstance(made.get("_meta"), dict | None):
+        raise TypeError("an agent cannot emit a _meta that is no object: what is ours has its place there too")
+    return made
 
 
-def fit(message: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+def fit(message: Mapping[str, Any], what: str, *, within: int) -> Mapping[str, Any]:
     """Return a copy as a client will read it.
 
-    Raises `TooBig`, which says `what` it is, over `UPDATE_BYTES` of JSON, and TypeError for what is no JSON.
+    Raises `TooBig`, which says `what` it is, over `UPDATE_BYTES` of JSON, and TypeError for what is no JSON, or
+    nested so deep that its frame would be refused: `within` is in how many objects it stands there.
     """
-    whole = _as_sent(message)
+    whole = _as_sent(message, DEPTH - within)
     size = len(json.dumps(whole))
     if size > UPDATE_BYTES:
         raise TooBig(f"a {what} of {size} bytes fits in no frame; at most {UPDATE_BYTES}")
     return whole
 
 
-def _as_sent(update: Mapping[str, Any]) -> Mapping[str, Any]:
+def _as_sent(update: Mapping[str, Any], depth: int) -> Mapping[str, Any]:
     """Return a copy as a client will read it: what the agent does to its own objects later changes nothing."""
     try:
         written = json.dumps(update, ensure_ascii=False, allow_nan=False)
+        copy: Mapping[str, Any] = json.loads(clean(written))
+        if written.count("[") + written.count("{") > depth:
+            check_depth(copy, depth)
+    except RecursionError:
+        raise TypeError(f"an agent cannot emit what is nested deeper than {depth}") from None
     except ValueError as fault:  # NaN, an infinity, a list that holds itself
         raise TypeError(f"an agent cannot emit what is no JSON: {fault}") from None
-    copy: Mapping[str, Any] = json.loads(clean(written))
     return copy

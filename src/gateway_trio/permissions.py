@@ -30,7 +30,7 @@ from gateway_trio.core.permission import (
     preferred,
 )
 from gateway_trio.core.text import short
-from gateway_trio.emissions import TooBig, fit, to_update
+from gateway_trio.emissions import TooBig, checkpoint, fit, to_update
 from gateway_trio.journal import Over
 from gateway_trio.log import get_logger
 from gateway_trio.store import StoreUnavailable
@@ -88,11 +88,10 @@ def asker_for(turn: Turn, *, lapse_seconds: float, store_seconds: float) -> AskP
     slots = trio.Semaphore(MOST_OPEN)
 
     async def ask(tool: ToolCall, options: Sequence[PermissionOption]) -> Decision:
+        await checkpoint(turn)
         wire, options = _checked(tool, options)
         async with slots:
-            await trio.lowlevel.checkpoint()
-            if turn.over:
-                raise TurnOver(f"turn {turn.id} has its outcome")
+            await checkpoint(turn)
             request = Request(lapse_seconds)
             turn.asks(request)  # from here on a cancel of the turn reaches it
             try:
@@ -116,7 +115,7 @@ def _checked(
     offered = [asdict(option) for option in options]
     try:
         call = {name: value for name, value in to_update(tool).items() if name != "sessionUpdate"}
-        whole = fit({"toolCall": call, "options": offered}, "permission request")
+        whole = fit({"toolCall": call, "options": offered}, "permission request", within=1)
     except TooBig as fault:
         raise AgentError(str(fault)) from None
     shown = tuple(PermissionOption(**option) for option in whole["options"])

@@ -62,3 +62,12 @@ def test_our_meta_stands_in_the_update_and_beside_an_agents_own():
     assert params["update"]["_meta"] == {"theirs": 1, "gateway-trio": {"seq": 3}}
     assert body["_meta"] == {"theirs": 1}, "what the log holds is not written to"
     assert "_meta" not in acp.update("s", {"sessionUpdate": "plan", "entries": []})["params"]["update"]
+
+
+@pytest.mark.parametrize("own", [None, 5, "x", [1], True])
+def test_a_meta_that_is_no_object_counts_as_none(own):
+    """A log may hold one: whoever reads that session must get past it."""
+    body = {"sessionUpdate": "plan", "entries": [], "_meta": own}
+    assert acp.update("s", body, {"seq": 3})["params"]["update"]["_meta"] == {"gateway-trio": {"seq": 3}}
+    assert acp.with_meta(body, {"seq": 4}) == {**body, "_meta": {"gateway-trio": {"seq": 4}}}
+    assert body["_meta"] == own

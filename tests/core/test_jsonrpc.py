@@ -127,6 +127,13 @@ def test_what_is_nested_too_deep_to_be_written_again_is_refused(depth):
     assert (fault.reason, fault.message) == ("parse", "this JSON is nested too deep")
 
 
+@pytest.mark.parametrize("most", [1, 3, jsonrpc.DEPTH])
+def test_a_depth_counts_the_outermost_too(most):
+    jsonrpc.check_depth(json.loads("[" * most + "1" + "]" * most), most)
+    with pytest.raises(RecursionError, match=f"deeper than {most}"):
+        jsonrpc.check_depth(json.loads('{"a":' * most + "[]" + "}" * most), most)
+
+
 def test_what_is_nested_less_deep_or_only_wide_is_read():
     assert isinstance(answer_to(nested(jsonrpc.DEPTH)), Request)
     wide = json.dumps({"jsonrpc": "2.0", "id": 1, "method": "m", "params": {"x": [{}, []] * 500}})

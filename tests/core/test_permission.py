@@ -59,6 +59,30 @@ def test_options_among_which_nobody_could_choose(options, why):
         check_options(options)
 
 
+@pytest.mark.parametrize("value", [None, 5, b"x", ["x"], {"x": 1}])
+def test_what_is_no_option(value):
+    with pytest.raises(TypeError, match="PermissionOption"):
+        check_options([ALLOW, value])
+    with pytest.raises(TypeError, match="texts"):
+        check_options([ALLOW, PermissionOption(value, "x", "allow_once")])
+    with pytest.raises(TypeError, match="texts"):
+        check_options([ALLOW, PermissionOption("x", value, "allow_once")])
+    with pytest.raises(ValueError, match="kind"):
+        PermissionOption("x", "X", value)
+
+
+@pytest.mark.parametrize("options", [None, 5, iter(ALLOW_OR_REJECT)])
+def test_options_are_a_sequence(options):
+    with pytest.raises(TypeError):
+        check_options(options)
+
+
+def test_an_option_without_a_name_in_a_log_can_still_be_told():
+    """Such a one was taken once."""
+    decision = Decision("selected", PermissionOption("x", None, "allow_once"), "ann")
+    assert Answered("p3", decision).words == "p3 was answered by ann: None"
+
+
 def test_options_that_will_do():
     check_options(ALLOW_OR_REJECT)
     check_options([PermissionOption("x" * 128, "", "allow_once")])

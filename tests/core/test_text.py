@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -26,6 +27,17 @@ def test_appending_does_not_copy_what_is_there():
     blocks = [id(block) for block in text._blocks[:-1]]
     text.append("y" * 10_000)
     assert [id(block) for block in text._blocks[: len(blocks)]] == blocks
+
+
+@pytest.mark.parametrize("other", [b"abc", b"", None, 5, ["a"]])
+def test_what_is_no_text_is_not_appended_in_part(other):
+    """A length that is not that of the characters would keep whoever reads waiting for characters for ever."""
+    text = Text("ab")
+    with pytest.raises(TypeError):
+        text.append(other)
+    assert (str(text), len(text), text.bytes) == ("ab", 2, 2)
+    text.append("c")
+    assert (text.read(0, 9), len(text), text.bytes) == ("abc", 3, 3)
 
 
 @given(st.text(alphabet="ab \n\t", max_size=60), st.integers(1, 12))

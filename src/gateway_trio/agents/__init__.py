@@ -26,8 +26,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import trio
-from attrs import field, frozen
-from attrs.validators import ge, in_, instance_of
+from attrs import Attribute, field, frozen
+from attrs.validators import deep_iterable, ge, in_, instance_of, le, optional
 
 from gateway_trio.core.permission import ALLOW_OR_REJECT, LAPSED, Decision, PermissionOption
 
@@ -86,54 +86,72 @@ class TurnOver(Exception):
     """Raised by `emit` and `ask_permission` once the turn has its outcome: whoever still runs was given up."""
 
 
+def _is_mapping(_of: object, attribute: Attribute[Any], value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name}: a mapping, not {type(value).__name__}")
+
+
 @frozen
 class TextDelta:
-    """More of the answer."""
+    """More of the answer. TypeError for a `text` that is none."""
 
-    text: str
+    text: str = field(validator=instance_of(str))
 
 
 @frozen
 class ThoughtDelta:
-    """More of what the agent thinks aloud; not part of the answer and in no history."""
+    """More of what the agent thinks aloud; not part of the answer and in no history. TypeError likewise."""
 
-    text: str
+    text: str = field(validator=instance_of(str))
 
 
 @frozen
 class ToolCall:
-    """A tool call begins. `kind` and `status` are ACP's words; `extra` are further ACP fields as they are."""
+    """A tool call begins. `kind` and `status` are ACP's words; `extra` are further ACP fields as they are.
 
-    id: str
-    title: str
-    kind: str = "other"
-    status: str = "pending"
-    extra: Mapping[str, Any] = field(factory=dict)
+    TypeError for one whose fields are of another type: it would be in the session for good.
+    """
+
+    id: str = field(validator=instance_of(str))
+    title: str = field(validator=instance_of(str))
+    kind: str = field(default="other", validator=instance_of(str))
+    status: str = field(default="pending", validator=instance_of(str))
+    extra: Mapping[str, Any] = field(factory=dict, validator=_is_mapping)
 
 
 @frozen
 class ToolUpdate:
-    """A tool call goes on; None means unchanged."""
+    """A tool call goes on; None means unchanged. TypeError as for a `ToolCall`."""
 
-    id: str
-    status: str | None = None
-    title: str | None = None
-    extra: Mapping[str, Any] = field(factory=dict)
+    id: str = field(validator=instance_of(str))
+    status: str | None = field(default=None, validator=optional(instance_of(str)))
+    title: str | None = field(default=None, validator=optional(instance_of(str)))
+    extra: Mapping[str, Any] = field(factory=dict, validator=_is_mapping)
 
 
 @frozen
 class Plan:
-    """The agent's plan, whole; `entries` are ACP plan entries (content, priority, status)."""
+    """The agent's plan, whole; `entries` are ACP plan entries (content, priority, status).
 
-    entries: tuple[Mapping[str, str], ...]
+    TypeError for entries that are no mappings.
+    """
+
+    entries: tuple[Mapping[str, str], ...] = field(converter=tuple, validator=deep_iterable(_is_mapping))
+
+
+#: Tokens. Up to here every whole number is one in any client's JSON.
+_MOST_TOKENS = 2**53
 
 
 @frozen
 class Usage:
-    """Tokens in the context now, and how many fit. Told to whoever is connected, not stored."""
+    """Tokens in the context now, and how many fit. Told to whoever is connected, not stored.
 
-    used: int = field(validator=[instance_of(int), ge(0)])
-    size: int = field(validator=[instance_of(int), ge(0)])
+    TypeError for what is no whole number, ValueError for one under 0 or over 2**53.
+    """
+
+    used: int = field(validator=[instance_of(int), ge(0), le(_MOST_TOKENS)])
+    size: int = field(validator=[instance_of(int), ge(0), le(_MOST_TOKENS)])
 
 
 @frozen
@@ -199,8 +217,8 @@ class Turn:
             options: what may be answered, 1 to 16, each with an id of its own.
 
         Raises `TurnOver` once the turn has its outcome, `AgentError` for a request that no frame or store would
-        take, ValueError for options that are none and TypeError for what is no JSON. Cancelling ends the request,
-        for everyone who was asked, as `cancelled`.
+        take, ValueError for options among which nobody could choose, and TypeError for what is no tool call, no
+        option or no JSON. Cancelling ends the request, for everyone who was asked, as `cancelled`.
 
         """
         return await self._ask_permission(tool, options)

@@ -65,13 +65,17 @@ def most_message_bytes(result: Mapping[str, Any], default: int) -> int:
     return value if type(value) is int else default
 
 
+def with_meta(body: Mapping[str, Any], meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Return it with our `meta` beside its own, of which null or what is no object counts as none."""
+    own = body.get("_meta")
+    return {**body, "_meta": {**(own if isinstance(own, dict) else {}), OURS: dict(meta)}}
+
+
 def update(session_id: str, body: Mapping[str, Any], meta: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """A `session/update`. Our `meta` goes into the update, never beside it: the stock Python SDK would turn
     that into keyword arguments.
     """
-    body = dict(body)
-    if meta:
-        body["_meta"] = {**body.get("_meta", {}), OURS: dict(meta)}
+    body = with_meta(body, meta) if meta else dict(body)
     return notification("session/update", {"sessionId": session_id, "update": body})
 
 

@@ -17,6 +17,7 @@ from attrs import frozen
 
 __all__ = [
     "CLOSES",
+    "DEPTH",
     "FAULTS",
     "MAX_ID_CHARS",
     "Close",
@@ -25,6 +26,7 @@ __all__ = [
     "Request",
     "RequestId",
     "Response",
+    "check_depth",
     "comes_back",
     "encode",
     "error",
@@ -164,9 +166,10 @@ def comes_back(code: int | None) -> bool:
 DEPTH = 100
 
 
-def _check_depth(value: Any) -> None:
+def check_depth(value: Any, most: int = DEPTH) -> None:
+    """Raise RecursionError for what `json` has read if it is nested deeper than `most`, itself included."""
     level = [value]
-    for _ in range(DEPTH):
+    for _ in range(most):
         level = [
             item
             for outer in level
@@ -174,7 +177,7 @@ def _check_depth(value: Any) -> None:
             for item in (outer.values() if isinstance(outer, dict) else outer)
         ]
     if any(isinstance(item, dict | list) for item in level):
-        raise RecursionError(f"nested deeper than {DEPTH}")
+        raise RecursionError(f"nested deeper than {most}")
 
 
 def _not_a_number(name: str) -> Any:
@@ -197,7 +200,7 @@ def parse(text: str) -> Request | Notification | Response | tuple[RequestId, Pro
     try:
         value = json.loads(text, parse_constant=_not_a_number, parse_float=_finite)
         if text.count("[") + text.count("{") > DEPTH:
-            _check_depth(value)
+            check_depth(value)
         if "\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate is no character
     except RecursionError:

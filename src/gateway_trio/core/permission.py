@@ -103,7 +103,7 @@ class Answered:
         option, by = self.decision.option, self.decision.by
         if option is None:
             return f"{self.id} {_NOT_ANSWERED[self.decision.outcome]}"
-        return f"{self.id} was answered by {by}: {short(option.name, _SHOWN)}"
+        return f"{self.id} was answered by {by}: {short(str(option.name), _SHOWN)}"
 
 
 _NOT_ANSWERED = {
@@ -113,9 +113,18 @@ _NOT_ANSWERED = {
 
 
 def check_options(options: Sequence[PermissionOption]) -> None:
-    """Raise ValueError for options among which nobody could choose."""
+    """Raise ValueError for options among which nobody could choose, TypeError for what is no option.
+
+    An option is none if its id or name is no text. Not checked as it is made: a log may hold one from before.
+    """
     if not 0 < len(options) <= MOST_OPTIONS:
         raise ValueError(f"a permission request has 1 to {MOST_OPTIONS} options, not {len(options)}")
+    for option in options:
+        if not isinstance(option, PermissionOption):
+            raise TypeError(f"an option is a PermissionOption, not {type(option).__name__}")
+        if not (isinstance(option.id, str) and isinstance(option.name, str)):
+            kinds = f"{type(option.id).__name__} and {type(option.name).__name__}"
+            raise TypeError(f"the id and the name of an option are texts, not {kinds}")
     ids = [option.id for option in options]
     if len(set(ids)) < len(ids):
         raise ValueError(f"two options of a permission request have the same id: {ids}")

@@ -32,10 +32,12 @@ class Text:
         return "".join(self._blocks)
 
     def append(self, text: str) -> None:
+        """Append a text, whole; what cannot be appended raises before anything has changed."""
+        tail = self._blocks[-1] + text
+        size = len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+        self._blocks[-1:] = [tail[i : i + _BLOCK] for i in range(0, max(len(tail), 1), _BLOCK)]
         self._length += len(text)
-        self.bytes += len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
-        tail = self._blocks.pop() + text
-        self._blocks.extend(tail[i : i + _BLOCK] for i in range(0, max(len(tail), 1), _BLOCK))
+        self.bytes += size
 
     def read(self, at: int, room: int) -> str:
         """Return at most `room` characters from `at` on."""

@@ -49,7 +49,7 @@ class PermissionMethods:
         id_ = "ask-" + secrets.token_hex(6)
         self._waiting[id_] = _Asking(session, entry, asked)
         about = {**meta(entry), "permissionId": asked.id}
-        tool = {**asked.tool, "_meta": {**(asked.tool.get("_meta") or {}), acp.OURS: about}}
+        tool = acp.with_meta(asked.tool, about)
         options = [{"optionId": o.id, "name": o.name, "kind": o.kind} for o in asked.options]
         params = {"sessionId": session.id, "toolCall": tool, "options": options}
         return [*frames, encode(request(id_, "session/request_permission", params))]

@@ -117,10 +117,10 @@ class AcpClient:
 
     async def ask(self, method: str, params: Mapping[str, Any] | None = None) -> int:
         """Send a request and return its id."""
-        self._ids += 1
-        self._waiting[self._ids] = _Waiting()
-        await self.send(request(self._ids, method, params or {}))
-        return self._ids
+        id_ = self._ids = self._ids + 1  # kept: while this one is sent, another task may ask
+        self._waiting[id_] = _Waiting()
+        await self.send(request(id_, method, params or {}))
+        return id_
 
     async def answer(self, id_: int) -> dict[str, Any]:
         """Wait for the answer to a request. Raises `AcpError`, or EOFError if the connection closed first."""
