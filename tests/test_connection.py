@@ -14,9 +14,9 @@ import trio_websocket
 
 import gateway_trio.connection
 from gateway_trio.config import Config, parse_config
-from gateway_trio.connection import KEEPALIVE_SECONDS
 from gateway_trio.core.jsonrpc import CLOSES, notification, request
 from gateway_trio.dialects.acp import AcpDialect
+from gateway_trio.keepalive import KEEPALIVE_SECONDS
 from gateway_trio.server import serve
 from gateway_trio.testing import ScriptedAgent, open_gateway
 

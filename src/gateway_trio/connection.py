@@ -23,6 +23,8 @@ import trio_websocket
 
 from gateway_trio.core.jsonrpc import CLOSES, Close
 from gateway_trio.core.message_frame import message_frame
+from gateway_trio.few_tasks import FewTasks
+from gateway_trio.keepalive import Keepalive
 from gateway_trio.log import get_logger
 from gateway_trio.outbox import Frame, Outbox
 from gateway_trio.reader_nursery import ReaderNursery
@@ -33,12 +35,10 @@ if TYPE_CHECKING:
     from gateway_trio.guard import GuardedStream
     from gateway_trio.tokens import Identity, Principal
 
-__all__ = ["KEEPALIVE_SECONDS", "Connection"]
+__all__ = ["Connection"]
 
 log = get_logger("connection")
 
-#: A peer that was not heard for so long is pinged; if it is not heard for as long again, it is gone.
-KEEPALIVE_SECONDS = 20.0
 #: How long a connection may be nobody's.
 AUTHENTICATE_SECONDS = 5.0
 #: And how much it may send in that time: one message, and all of it.
@@ -86,8 +86,9 @@ class Connection:
         self._pulls_to_end = False
         self._closing = trio.CancelScope()
         self._reader_done = trio.Event()
-        self._pinged = False
-        self._tasks = 0
+        self._tasks = FewTasks(nursery, _TASKS)
+        ping = partial(nursery.start_soon, self._ping)
+        self._keepalive = Keepalive(ping, partial(self.close, CLOSES["keepalive"]))
         self._authenticated = trio.Event()
         if identity is None:
             guard.limit(UNKNOWN_BYTES, partial(self.close, CLOSES["too_big"]))
@@ -194,28 +195,11 @@ class Connection:
 
     def spawn(self, function: Callable[[], Awaitable[None]]) -> bool:
         """Run a request that waits, as a task of this connection; False if too many wait already."""
-        if self._tasks >= _TASKS:
-            return False
-        self._tasks += 1
-        self.nursery.start_soon(self._run_task, function)
-        return True
-
-    async def _run_task(self, function: Callable[[], Awaitable[None]]) -> None:
-        try:
-            await function()
-        finally:
-            self._tasks -= 1
+        return self._tasks.start(function)
 
     def keep_alive(self, now: float) -> None:
         """Look whether the peer is still there; called for all connections by one service."""
-        silent = now - self._guard.last_received
-        if silent < KEEPALIVE_SECONDS:
-            self._pinged = False
-        elif not self._pinged:
-            self._pinged = True
-            self.nursery.start_soon(self._ping)
-        elif silent >= 2 * KEEPALIVE_SECONDS:
-            self.close(CLOSES["keepalive"])
+        self._keepalive.look(now - self._guard.last_received)
 
     async def _ping(self) -> None:
         with contextlib.suppress(trio_websocket.ConnectionClosed):
