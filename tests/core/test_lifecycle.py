@@ -217,22 +217,6 @@ def test_the_execs_deadline_is_the_earlier_one():
     assert after(TurnsRecorded(40.0), state=cancelling)[0].phase_deadline == 6.0
 
 
-@pytest.mark.parametrize(
-    ("phase", "deadline"),
-    [
-        ("starting", math.inf),
-        ("open", math.inf),
-        ("draining", 20.0),
-        ("cancelling", 60.0),
-        ("finishing", 40.0),
-        ("closing", 60.0),
-        ("closed", math.inf),
-    ],
-)
-def test_each_phase_says_when_it_ends_at_the_latest(phase, deadline):
-    assert TO[Phase(phase)].phase_deadline == deadline
-
-
 @pytest.mark.parametrize("phase", [phase for phase in Phase if phase is not Phase.CLOSED])
 def test_a_cut_ends_it_from_anywhere(phase):
     state, actions = step(TO[phase], Cut())
