@@ -496,6 +496,11 @@ def test_a_base_url_is_taken(url):
         "http://a/v1?key=x",
         "http://a/v1#x",
         "http://a b/",
+        "http://a:99999/v1",
+        "http://a:0/v1",
+        "http://[zz]/v1",
+        "http://[::1/v1",
+        "http://a..b/v1",
     ],
 )
 def test_a_base_url_is_refused(url):

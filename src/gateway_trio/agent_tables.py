@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from attrs import frozen
 
 from gateway_trio.core.fields import count, number, seconds, text
+from gateway_trio.core.hosts import host_fault
 
 __all__ = ["AGENTS", "AgentConfig", "EchoAgentConfig", "OpenAIAgentConfig"]
 
@@ -28,9 +29,10 @@ class EchoAgentConfig:
     secret_names: ClassVar[tuple[str, ...]] = ()
 
 
-def _readable(url: str) -> bool:
+def _names_a_place(url: str) -> bool:
     try:
-        return urlsplit(url).port != 0
+        parts = urlsplit(url)
+        return parts.port != 0 and host_fault(parts.hostname or "") is None
     except ValueError:  # a port that is too high, an address that is none
         return False
 
@@ -39,7 +41,7 @@ def _base_url_fault(url: str) -> str | None:
     good = re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#@]*)?", url)
     return (
         None
-        if good
+        if good and _names_a_place(url)
         else "must be an http or https URL with no user, query or fragment, as http://localhost:8080/v1"
     )
 
